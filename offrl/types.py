@@ -37,19 +37,25 @@ Stats = TypeVar("Stats", covariant=True)
 
 
 class Algorithm(Protocol[State, Noise, Stats]):
-    """A frozen dataclass of hyperparameters, written for one seed (architecture section 2)."""
+    """A frozen dataclass: a Spec and hyperparameters, written for one seed.
+
+    The classes are listed nowhere: a config names one by its `_target_`.
+    """
 
     continuous: ClassVar[bool]  # the action kind that it can handle
     policy_fields: ClassVar[tuple[str, ...]]  # the parts of State that act() reads
 
     @property
+    def spec(self) -> Spec: ...
+
+    @property
     def period(self) -> int:
         """Gradient steps in one call of update."""
 
-    def init(self, spec: Spec, g: Generator) -> State:
+    def init(self, g: Generator) -> State:
         """A fresh state, no two tensors of which share memory."""
 
-    def noise(self, spec: Spec, n: int, g: Generator) -> Noise:
+    def noise(self, n: int, g: Generator) -> Noise:
         """The noise that `n` updates consume, stacked on a leading axis."""
 
     def update(self, s: State, batch: Transition, noise: Noise) -> tuple[State, Stats]:

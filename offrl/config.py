@@ -1,0 +1,72 @@
+"""From composed YAML to typed objects: names and types live in dataclasses, values in YAML."""
+
+from dataclasses import fields, make_dataclass
+from typing import Any, get_type_hints
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from offrl.errors import UserError
+from offrl.types import AnyAlgorithm, Spec
+
+
+def algorithm_class(node: DictConfig) -> type[Any]:
+    """The class that the config names; raises UserError when it cannot be imported."""
+    try:
+        return get_class(node["_target_"])
+    except (ImportError, ValueError, OmegaConfBaseException) as e:
+        raise UserError(f"algo._target_: {e}") from e
+
+
+def build(node: DictConfig, spec: Spec) -> AnyAlgorithm:
+    """The algorithm that `node` (keys: name, _target_, hyperparameters) describes, for `spec`."""
+    cls = algorithm_class(node)
+    algo: AnyAlgorithm = cls(spec=spec, **typed(node, cls, "algo"))
+    return algo
+
+
+def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
+    """The values of `node` for the annotated fields of dataclass `cls`, lists as tuples.
+
+    `where` is the path of `node` in the config.  Raises UserError, naming the key, for an unknown
+    key, a wrong type, a missing value, and a cell that a tuned table does not have.
+    """
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls) if f.name != "spec"]
+    schema = OmegaConf.structured(make_dataclass(cls.__name__, [(n, hints[n]) for n in names]))
+    try:
+        given = OmegaConf.to_container(node, resolve=True)
+        assert isinstance(given, dict)
+        own = {k: v for k, v in given.items() if k not in ("name", "_target_")}
+        values = OmegaConf.to_container(OmegaConf.merge(schema, own), throw_on_missing=True)
+    except OmegaConfBaseException as e:
+        raise UserError(explain(e, where, names)) from e
+    assert isinstance(values, dict)
+    return {str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def explain(e: OmegaConfBaseException, where: str, names: list[str]) -> str:
+    """One sentence for one of OmegaConf's errors: the key, what is wrong, what is allowed."""
+    inner = e.full_key or e.key
+    key = ".".join(str(k) for k in (where, inner) if k)
+    first_line = str(e).splitlines()[0]
+    match e:
+        case ConfigKeyError():
+            return f"{key}: unknown key; {where} has {', '.join(names)}"
+        case MissingMandatoryValue():
+            return f"{key}: no value; set {key}=..."
+        case InterpolationKeyError():
+            return (
+                f"{key}: {first_line}; a tuned table without this cell? "
+                "Add the row to conf/tuned, or set the value itself on the command line"
+            )
+        case ValidationError() if "to Integer" in first_line:
+            return f"{key}: {first_line}; write integers in full, 1000000 and not 1e6"
+    return f"{key}: {first_line}"

@@ -1,0 +1,64 @@
+"""The engine: several seeds of one algorithm, eager or compiled.
+
+It alone knows of seeds and of torch.compile; the algorithms are written for one seed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from offrl.types import AnyAlgorithm, Transition
+
+
+class Engine:
+    """Holds one state per seed and advances them together.
+
+    `batched` runs the seeds as one `vmap`, which pays on a GPU; a CPU step is bound by arithmetic,
+    so there the seeds take turns.  `compile` traces the whole update, optimiser included, once.
+    """
+
+    def __init__(
+        self,
+        algo: AnyAlgorithm,
+        states: Sequence[Any],
+        *,
+        compile: bool = False,
+        batched: bool = False,
+        backend: str = "inductor",
+    ) -> None:
+        self.n_seeds = len(states)
+        self._batched = batched
+        self._state = stack(states) if batched else list(states)
+        update = torch.vmap(algo.update) if batched else algo.update
+        self._update = (
+            torch.compile(update, fullgraph=True, dynamic=False, backend=backend)
+            if compile
+            else update
+        )
+
+    def step(self, batches: Sequence[Transition], noises: Sequence[Any]) -> list[Any]:
+        """One update of every seed; the Stats of each, still on the device."""
+        if self._batched:
+            self._state, stats = self._update(self._state, stack(batches), stack(noises))
+            return unstack(stats, self.n_seeds)
+        stats = []
+        for i, (batch, noise) in enumerate(zip(batches, noises, strict=True)):
+            self._state[i], s = self._update(self._state[i], batch, noise)
+            stats.append(s)
+        return stats
+
+    @property
+    def states(self) -> list[Any]:
+        """The state of each seed."""
+        return unstack(self._state, self.n_seeds) if self._batched else list(self._state)
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """One tree, whose leaves carry a leading seed dimension."""
+    return tree_map(lambda *xs: torch.stack(xs), *trees)
+
+
+def unstack(tree: Any, n: int) -> list[Any]:
+    return [tree_map(lambda x, i=i: x[i].clone(), tree) for i in range(n)]

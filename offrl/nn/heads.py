@@ -1,0 +1,88 @@
+"""Actors and critics on top of an MLP: the shapes that the papers share."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from offrl.nn.mlp import MLP
+from offrl.types import Spec
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SAC's clamp of the Gaussian's log deviation
+
+
+@dataclass(frozen=True)
+class DeterministicActor:
+    """pi(s) = max_action tanh(net(s)), as in TD3."""
+
+    spec: Spec
+    hidden: tuple[int, ...]
+
+    @property
+    def net(self) -> MLP:
+        return MLP((self.spec.obs_shape[0], *self.hidden, self.spec.action_dim))
+
+    def init(self, g: Generator) -> Tensor:
+        return self.net.init(g)
+
+    def __call__(self, theta: Tensor, obs: Tensor) -> Tensor:
+        """[B, D] -> [B, A]."""
+        return self.spec.max_action * self.net(theta, obs).tanh()
+
+
+class Sample(NamedTuple):
+    action: Tensor  # [B, A]
+    log_prob: Tensor  # [B], of the action divided by max_action
+
+
+@dataclass(frozen=True)
+class GaussianActor:
+    """a = max_action tanh(u), u ~ N(mean(s), std(s)), as in SAC (appendix C)."""
+
+    spec: Spec
+    hidden: tuple[int, ...]
+
+    @property
+    def net(self) -> MLP:
+        return MLP((self.spec.obs_shape[0], *self.hidden, 2 * self.spec.action_dim))
+
+    def init(self, g: Generator) -> Tensor:
+        return self.net.init(g)
+
+    def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
+        """The evaluation policy: tanh of the mean. [B, D] -> [B, A]."""
+        mean, _ = self.net(theta, obs).chunk(2, -1)
+        return self.spec.max_action * mean.tanh()
+
+    def sample(self, theta: Tensor, obs: Tensor, noise: Tensor) -> Sample:
+        """A reparameterised sample, from standard normal noise [B, A]."""
+        mean, log_std = self.net(theta, obs).chunk(2, -1)
+        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        u = mean + log_std.exp() * noise
+        log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(u)^2), in the form that does not lose its digits where tanh saturates
+        log_jacobian = 2 * (math.log(2) - u - F.softplus(-2 * u))
+        log_prob = (log_normal - log_jacobian).sum(-1)
+        return Sample(self.spec.max_action * u.tanh(), log_prob)
+
+
+@dataclass(frozen=True)
+class Critic:
+    """Q(s, a): one network for theta [P], an ensemble for theta [E, P]."""
+
+    spec: Spec
+    hidden: tuple[int, ...]
+
+    @property
+    def net(self) -> MLP:
+        return MLP((self.spec.obs_shape[0] + self.spec.action_dim, *self.hidden, 1))
+
+    def init(self, g: Generator, n: int) -> Tensor:
+        return self.net.init(g, n)
+
+    def __call__(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
+        """[B, D], [B, A] -> [B] for theta [P], [E, B] for theta [E, P]."""
+        return self.net(theta, torch.cat((obs, action), -1)).squeeze(-1)

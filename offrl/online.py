@@ -1,0 +1,159 @@
+"""Training an online learner, to get a behaviour policy.
+
+The learner obeys the same protocol as the offline ones; only the loop differs, because its data
+grows.  It resumes in every bit: the replay is an append-only file whose length is the step, and at
+every evaluation the environment is reset with seeds from the block's address, so that no
+simulator state has to be saved.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from offrl import checkpoint
+from offrl.engine import Engine
+from offrl.envs.vector import VectorEnv
+from offrl.evaluate import CHUNK, Episode, evaluate
+from offrl.record import Records, scalars
+from offrl.rng import address_seed, generator
+from offrl.types import OnlineAlgorithm, Transition
+
+SLICE = 50  # updates whose noise is drawn at once: a fixed size, so that resuming changes nothing
+
+
+class Replay:
+    """Transitions in an append-only file of float32 rows: obs, next_obs, action, reward, done."""
+
+    def __init__(self, path: Path, capacity: int, obs_dim: int, action_dim: int) -> None:
+        shape = (capacity, 2 * obs_dim + action_dim + 2)
+        mode = "r+" if path.exists() else "w+"
+        self._rows = np.memmap(path, np.float32, mode, shape=shape)
+        self._splits = (obs_dim, obs_dim, action_dim, 1, 1)
+        self._tensor = torch.from_numpy(self._rows)
+
+    def write(
+        self, i: int, obs: np.ndarray, next_obs: np.ndarray, action: Tensor, reward: float, done: bool
+    ) -> None:
+        self._rows[i] = np.concatenate((obs, next_obs, action.numpy(), (reward, done)))
+
+    def gather(self, rows: Tensor, gamma: float) -> Transition:
+        obs, next_obs, action, reward, done = self._tensor[rows].split(self._splits, 1)
+        reward, discount = reward.squeeze(1), gamma * (1 - done.squeeze(1))
+        return Transition(*(x.contiguous() for x in (
+            obs, action, reward, next_obs, action, discount, reward
+        )))
+
+    def flush(self) -> None:
+        self._rows.flush()
+
+
+@dataclass(frozen=True)
+class Online:
+    """One online run: how long, how often it is evaluated, and where its files are."""
+
+    algo: OnlineAlgorithm[Any, Any, Any]
+    env_id: str
+    gamma: float
+    seed: int
+    n_steps: int
+    start_steps: int  # uniformly random actions before the learner acts and learns
+    eval_every: int
+    eval_episodes: int
+    out: Path
+    compile: bool
+
+    def train(self, report: Callable[[int, float, float], None]) -> None:
+        """Runs to n_steps, from where it stopped; after every evaluation calls
+        report(step, mean return, steps per second) and keeps the policy of that step.
+        """
+        spec = self.algo.spec
+        self.out.mkdir(parents=True, exist_ok=True)
+        env, eval_env = VectorEnv(self.env_id, 1), VectorEnv(self.env_id, self.eval_episodes)
+        replay = Replay(self.out / "replay.f32", self.n_steps, spec.obs_shape[0], spec.action_dim)
+        records = Records(self.out)
+
+        state = self.algo.init(generator(self.seed, "init"))
+        resumed = checkpoint.load(self.out, state)
+        step = 0
+        if resumed is not None:
+            step, state = resumed
+            records.truncate_after(step)
+        engine = Engine(self.algo, [state], compile=self.compile)
+        while step < self.n_steps:
+            start = time.perf_counter()
+            size = min(self.eval_every, self.n_steps - step)
+            train_row = self._block(engine, env, replay, step, size)
+            step += size
+            speed = size / (time.perf_counter() - start)
+            episodes = self.evaluate(engine.states[0], eval_env)
+            self._keep(step, engine.states[0], episodes, train_row, records, replay)
+            report(step, float(np.mean([e.return_ for e in episodes])), speed)
+
+    def evaluate(self, state: Any, env: VectorEnv) -> list[Episode]:
+        """Greedy episodes from start states that are the same at every evaluation."""
+        return evaluate(lambda o, z: self.algo.act(state, o, z), env, self.eval_episodes, ())
+
+    def _block(
+        self, engine: Engine, env: VectorEnv, replay: Replay, first: int, size: int
+    ) -> dict[str, float]:
+        """Steps first ... first + size - 1: act, store, learn.  The means of the Stats."""
+        spec, address = self.algo.spec, (self.seed, "collect", first)
+        g = generator(*address)
+        uniform = 2 * torch.rand(size, spec.action_dim, generator=g) - 1
+        normal = torch.randn(size, CHUNK, spec.action_dim, generator=g)
+        draws = torch.rand(size, spec.batch_size, generator=g, dtype=torch.float64)
+        rows_in = torch.zeros(CHUNK, *spec.obs_shape)
+        obs = env.reset(0, address_seed(*address, "episode", 0))
+        episode, total, n_updates, noise = 0, None, 0, None
+        for k in range(size):
+            step = first + k
+            if step < self.start_steps:
+                action = spec.max_action * uniform[k]
+            else:
+                rows_in[0] = torch.from_numpy(obs)
+                action = self.algo.explore(engine.states[0], rows_in, normal[k])[0]
+            outcome = env.step(action.numpy()[None])
+            replay.write(step, obs, outcome.obs[0], action, outcome.reward[0], outcome.terminated[0])
+            obs = outcome.obs[0].copy()
+            if outcome.terminated[0] or outcome.truncated[0]:
+                episode += 1
+                obs = env.reset(0, address_seed(*address, "episode", episode))
+            if step < self.start_steps:
+                continue
+            if n_updates % SLICE == 0:
+                noise = self.algo.noise(SLICE, generator(self.seed, "noise", step))
+            i = n_updates % SLICE
+            batch = replay.gather((draws[k] * (step + 1)).long(), self.gamma)
+            stats = engine.step([batch], [tree_map(lambda x, i=i: x[i], noise)])[0]
+            total = stats if total is None else tree_map(torch.add, total, stats)
+            n_updates += 1
+        return {} if total is None else {k: float(v) / n_updates for k, v in scalars(total).items()}
+
+    def _keep(
+        self,
+        step: int,
+        state: Any,
+        episodes: list[Episode],
+        train_row: dict[str, float],
+        records: Records,
+        replay: Replay,
+    ) -> None:
+        """Writes what this block made; the checkpoint last, for a restart begins from it."""
+        replay.flush()
+        records.append_eval([
+            {"seed": self.seed, "step": step, "episode": e.episode, "return": e.return_,
+             "length": e.length, "score": e.return_} for e in episodes
+        ])
+        if train_row:
+            records.append_train([{"seed": self.seed, "step": step, **train_row}])
+        records.flush()
+        policy = {name: getattr(state, name) for name in self.algo.policy_fields}
+        checkpoint.save_tensors(self.out / "policies" / f"{step:09d}.safetensors", policy, {})
+        checkpoint.save(self.out, step, state)
