@@ -1,0 +1,1 @@
+"""Gymnasium environments, several of them stepped together."""

@@ -1,0 +1,96 @@
+"""Evaluation: whole episodes from fixed start seeds, in vectorised environments.
+
+An episode's bits do not depend on how many others run beside it.  The policy sees chunks of always
+CHUNK rows, episode k in row k % CHUNK (a matrix product rounds differently for other sizes and
+rows), and start states and action noise are addressed by the episode.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offrl.envs.vector import VectorEnv
+from offrl.rng import Address, address_seed, generator
+
+CHUNK = 16
+
+# (obs [CHUNK, D], noise [CHUNK, A]) -> actions [CHUNK, A], all float32; the inputs are on the CPU
+# and reused by the next call, the actions may lie anywhere
+Policy = Callable[[Tensor, Tensor], Tensor]
+
+
+class Episode(NamedTuple):
+    episode: int
+    return_: float  # undiscounted
+    length: int  # environment steps
+
+
+def start_seed(episode: int) -> int:
+    """The seed from which episode k of every evaluation starts, of any run and algorithm."""
+    return address_seed("eval", episode)
+
+
+@torch.inference_mode()
+def evaluate(
+    policy: Policy,
+    env: VectorEnv,
+    episodes: int,
+    seed_address: tuple[Address, ...] = (),
+    noisy: bool = False,
+) -> list[Episode]:
+    """Runs episodes 0 to `episodes` - 1, `env.n` at a time, to their ends.
+
+    Without `noisy` the policy gets zeros as noise; with it, standard normal noise of the address
+    (*seed_address, "noise", episode), row t at step t.  Make the environments once and use them for
+    all evaluations.  Raises FloatingPointError for an action that is not finite.
+    """
+    done: list[Episode] = []
+    while len(done) < episodes:
+        wave = range(len(done), min(episodes, len(done) + env.n))
+        done += _wave(policy, env, wave, seed_address if noisy else None)
+    return done
+
+
+def _wave(
+    policy: Policy, env: VectorEnv, wave: range, noise_address: tuple[Address, ...] | None
+) -> list[Episode]:
+    n, action_dim = len(wave), env.spec.action_dim
+    first = wave.start % CHUNK  # the row of the first episode; environment i has row first + i
+    rows = first + n + -(first + n) % CHUNK
+    obs = torch.zeros(rows, env.spec.obs_shape[0])
+    noise = torch.zeros(1, rows, action_dim)
+    if noise_address is not None:
+        noise = torch.zeros(env.max_episode_steps, rows, action_dim)
+        for i, k in enumerate(wave):
+            g = generator(*noise_address, "noise", k)
+            noise[:, first + i] = torch.randn(env.max_episode_steps, action_dim, generator=g)
+    noises = [torch.split(x, CHUNK) for x in noise]
+    chunks = torch.split(obs, CHUNK)
+    used = obs.numpy()[first : first + n]  # the same memory
+    actions = np.zeros((rows, action_dim), np.float32)
+    used_actions = actions[first : first + n]
+
+    alive = np.zeros(env.n, np.bool_)
+    alive[:n] = True
+    returns, lengths = np.zeros(env.n), np.zeros(env.n, np.int64)
+    for i, k in enumerate(wave):
+        env.reset(i, start_seed(k))
+    t = 0
+    while alive.any():
+        used[:] = env.obs[:n]
+        for c, (x, eps) in enumerate(zip(chunks, noises[t % len(noises)], strict=True)):
+            lo = c * CHUNK
+            # a chunk whose episodes are all over need not be asked
+            if alive[max(0, lo - first) : lo + CHUNK - first].any():
+                actions[lo : lo + CHUNK] = policy(x, eps).cpu().numpy()
+        if not np.isfinite(used_actions).all():
+            raise FloatingPointError(f"{env.env_id}: the policy gave an action that is not finite")
+        reward, terminated, truncated = env.step_alive(used_actions, alive)
+        returns += reward
+        lengths += alive
+        alive &= ~(terminated | truncated)
+        t += 1
+    return [Episode(k, float(returns[i]), int(lengths[i])) for i, k in enumerate(wave)]
