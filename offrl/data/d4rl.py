@@ -1,0 +1,163 @@
+"""D4RL's HDF5 layout -> Dataset.
+
+The default view gives the transitions of `d4rl.qlearning_dataset`, to the bit and in its order:
+rows 0 .. N-2, the next observation is the observation of the next row (after a terminal row that
+is the next episode's first, which its discount of 0 masks), rows with a time-out are dropped, a
+time-out wins over a terminal.  What it loses there, the episode boundaries, is kept here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offrl.data.dataset import Dataset
+from offrl.data.files import sha256_file, write_text
+from offrl.data.hdf5 import Rows, check_actions, read_rows
+from offrl.data.store import Columns, open_dataset, write_dataset
+from offrl.errors import UserError
+
+_VIEW = 1  # raise it when the same file gives other columns than before
+
+
+def unpack_hdf5(
+    path: Path,
+    dataset_id: str,
+    cache_root: Path,
+    max_episode_steps: int,
+    keep_timeouts: bool = False,
+    max_action: float = 1.0,
+) -> Dataset:
+    """The dataset of a file, unpacked under `cache_root` the first time and mapped afterwards.
+
+    max_episode_steps: where time-outs fall in a file without `timeouts` (D4RL's older ones).
+    keep_timeouts: every row is a transition with its true next observation, instead of D4RL's
+    view; needs `next_observations` and `timeouts`.
+    Raises UserError if the file or the cache is unusable; then nothing has been written.
+    """
+    view = {"view": _VIEW, "timeouts": keep_timeouts, "max_episode_steps": max_episode_steps}
+    entry = _entry(path, cache_root, view)
+    digest = _known(entry, cache_root)
+    if digest is None:
+        source = sha256_file(path)
+        digest = _sha256({"source": source, **view})
+        if not (cache_root / digest).is_dir():
+            rows = read_rows(path, max_action, with_next=keep_timeouts)
+            columns = (
+                _every_row(rows) if keep_timeouts else _qlearning(path, rows, max_episode_steps)
+            )
+            del rows  # the columns hold what they need: the rest need not be in memory twice
+            meta = {"id": dataset_id, "source": path.name, "source_sha256": source, **view}
+            write_dataset(cache_root, digest, columns, meta)
+        write_text(entry, json.dumps({"path": str(path.resolve()), "digest": digest}))
+    dataset = open_dataset(cache_root, digest)
+    check_actions(str(path), dataset.action, max_action)  # the bound is not part of the view
+    return replace(dataset, id=dataset_id)  # one file may be used under two names
+
+
+def _entry(path: Path, cache_root: Path, view: Mapping[str, object]) -> Path:
+    """The index file that maps this state of the source to a digest, without hashing it."""
+    try:
+        stat = path.stat()
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror or e}") from e
+    key = {"path": str(path.resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, **view}
+    return cache_root / "index" / f"{_sha256(key)}.json"
+
+
+def _known(entry: Path, cache_root: Path) -> str | None:
+    try:
+        digest = json.loads(entry.read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return digest if isinstance(digest, str) and (cache_root / digest).is_dir() else None
+
+
+def _sha256(value: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
+    timeouts = rows.timeouts
+    if timeouts is None:
+        timeouts = _counted_timeouts(rows.terminals, max_episode_steps)
+    emitted = ~timeouts
+    emitted[-1] = False
+    index = np.flatnonzero(emitted)
+    if len(index) == 0:
+        raise UserError(f"{path}: no transition is left of {len(emitted)} row(s)")
+    return {
+        "states": rows.observations,
+        "index": index,
+        "next_index": index + 1,
+        "action": rows.actions[index],
+        "reward": rows.rewards[index],
+        "terminated": rows.terminals[index],
+        **_episodes(rows.terminals | timeouts, rows.rewards, index),
+    }
+
+
+def _every_row(rows: Rows) -> Columns:
+    observations, following = rows.observations, rows.next_observations
+    assert following is not None  # as read_rows(with_next=True) promises
+    assert rows.timeouts is not None
+    n = len(observations)
+    next_index = np.arange(1, n + 1)
+    # Where the next row is not this row's successor, the successor is stored at the end.
+    apart = np.ones(n, dtype=np.bool_)
+    apart[:-1] = (following[:-1] != observations[1:]).any(axis=1)
+    final = np.flatnonzero(apart)
+    next_index[final] = n + np.arange(len(final))
+    return {
+        "states": np.concatenate([observations, following[final]]),
+        "index": np.arange(n),
+        "next_index": next_index,
+        "action": rows.actions,
+        "reward": rows.rewards,
+        "terminated": rows.terminals,
+        **_episodes(rows.terminals | rows.timeouts, rows.rewards, np.arange(n)),
+    }
+
+
+def _episodes(
+    ends: NDArray[np.bool_], rewards: NDArray[np.float32], index: NDArray[np.int64]
+) -> Columns:
+    """The episode table: `ends` flags the last row of an episode, `index` lists the kept rows."""
+    episode: NDArray[np.int64] = np.cumsum(ends) - ends  # of every row
+    n_episodes = int(episode[-1]) + 1
+    length = np.bincount(episode[index], minlength=n_episodes)
+    complete = np.ones(n_episodes, dtype=np.bool_)
+    complete[-1] = ends[-1]
+    returns = np.bincount(episode, weights=rewards, minlength=n_episodes)
+    kept = length > 0  # an episode of one row, dropped, has no transition
+    return {
+        "episode_start": np.concatenate([[0], np.cumsum(length[kept])]),
+        "complete": complete[kept],
+        "episode_return": returns[kept],
+    }
+
+
+def _counted_timeouts(terminals: NDArray[np.bool_], max_episode_steps: int) -> NDArray[np.bool_]:
+    """Where D4RL sees time-outs in a file that does not flag them.
+
+    Its counter starts an episode at 1 after a terminal (at 0 otherwise), so that such an episode
+    is cut one row early; that is reproduced, for the transitions to be the same.
+    """
+    timeouts = np.zeros_like(terminals)
+    terminal_rows = np.append(np.flatnonzero(terminals), len(terminals))
+    start, counter, k = 0, 0, 0
+    while start < len(terminals):
+        while terminal_rows[k] < start:
+            k += 1
+        last = start + max_episode_steps - 1 - counter
+        terminal = int(terminal_rows[k])
+        if last <= terminal and last < len(terminals):
+            timeouts[last] = True
+            start, counter = last + 1, 0
+        else:
+            start, counter = terminal + 1, 1
+    return timeouts

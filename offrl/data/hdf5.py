@@ -1,0 +1,113 @@
+"""Reading and checking the columns of an HDF5 file in D4RL's layout."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from offrl.errors import UserError
+
+# Actions that were clipped in another precision may exceed the bound by a rounding error.
+_BOUND_TOLERANCE = 1e-6
+_LAYOUT = "observations [N, D], actions [N, A], rewards [N], terminals [N]"
+
+
+class Rows(NamedTuple):
+    """The rows of a file: all finite, of equal length, at least one."""
+
+    observations: NDArray[np.float32]  # [N, D]
+    next_observations: NDArray[np.float32] | None  # [N, D]
+    actions: NDArray[np.float32]  # [N, A]
+    rewards: NDArray[np.float32]  # [N]
+    terminals: NDArray[np.bool_]  # [N]
+    timeouts: NDArray[np.bool_] | None  # [N]
+
+
+def read_rows(path: Path, max_action: float, with_next: bool) -> Rows:
+    """Every row of the file.  `with_next` also reads (and requires) next_observations, timeouts.
+
+    Raises UserError for a file that cannot be read, or whose contents are not in D4RL's layout.
+    """
+    try:
+        with h5py.File(path, "r") as f:
+            observations = _floats(path, f, "observations", ndim=2)
+            n = len(observations)
+            if n == 0 or observations.shape[1] == 0:
+                raise UserError(f"{path}: 'observations' is empty, shape {observations.shape}")
+            actions = _floats(path, f, "actions", ndim=2, n=n)
+            check_actions(str(path), actions, max_action)
+            return Rows(
+                observations,
+                _next_observations(path, f, observations.shape) if with_next else None,
+                actions,
+                _floats(path, f, "rewards", ndim=1, n=n),
+                _flags(path, f, "terminals", n),
+                _flags(path, f, "timeouts", n) if with_next or "timeouts" in f else None,
+            )
+    except FileNotFoundError as e:
+        raise UserError(f"{path}: no such file") from e
+    except OSError as e:
+        raise UserError(
+            f"{path}: not a readable HDF5 file, or cut short ({e}); fetch or write it again"
+        ) from e
+
+
+def check_actions(where: str, actions: NDArray[np.float32], max_action: float) -> None:
+    """UserError, naming the first row, if an action lies outside [-max_action, max_action]."""
+    bound = max_action + _BOUND_TOLERANCE
+    if actions.size and (actions.min() < -bound or actions.max() > bound):
+        row = int(np.flatnonzero((np.abs(actions) > bound).any(axis=1))[0])
+        raise UserError(
+            f"{where}: 'actions' row {row} is {actions[row].tolist()}, "
+            f"outside the environment's bounds [-{max_action:g}, {max_action:g}]"
+        )
+
+
+def _read(path: Path, f: Any, key: str, kinds: str, ndim: int, n: int | None) -> NDArray[Any]:
+    item = f.get(key)
+    if not isinstance(item, h5py.Dataset):
+        found = ", ".join(sorted(f)) or "none"
+        raise UserError(f"{path}: key '{key}' is missing (found: {found}); expected {_LAYOUT}")
+    if item.dtype.kind not in kinds:
+        raise UserError(f"{path}: '{key}' has type {item.dtype}, which is not a real number")
+    shape: tuple[int, ...] = item.shape or ()
+    column = len(shape) == 2 and shape[1] == 1 and ndim == 1  # D4RL accepts [N, 1] too
+    if len(shape) != ndim and not column:
+        raise UserError(f"{path}: '{key}' has shape {shape}; expected {ndim} dimension(s)")
+    if n is not None and shape[0] != n:
+        raise UserError(f"{path}: '{key}' has {shape[0]} rows, but 'observations' has {n}")
+    values: NDArray[Any] = item[()]
+    return values[:, 0] if column else values
+
+
+def _floats(path: Path, f: Any, key: str, ndim: int, n: int | None = None) -> NDArray[np.float32]:
+    raw = _read(path, f, key, "fiu", ndim, n)
+    with np.errstate(over="ignore"):  # an overflow is reported below, with its row
+        values: NDArray[np.float32] = raw.astype(np.float32, copy=False)
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0][0])
+        raise UserError(
+            f"{path}: '{key}' row {row} is NaN or infinite as float32: {raw[row].tolist()}"
+        )
+    return values
+
+
+def _next_observations(path: Path, f: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    values = _floats(path, f, "next_observations", ndim=2, n=shape[0])
+    if values.shape != shape:
+        raise UserError(
+            f"{path}: 'next_observations' has shape {values.shape}, but 'observations' {shape}"
+        )
+    return values
+
+
+def _flags(path: Path, f: Any, key: str, n: int) -> NDArray[np.bool_]:
+    raw = _read(path, f, key, "biuf", 1, n)
+    wrong = np.flatnonzero((raw != 0) & (raw != 1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise UserError(f"{path}: '{key}' row {row} is {raw[row]}; expected 0 or 1")
+    return raw.astype(np.bool_, copy=False)

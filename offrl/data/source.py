@@ -1,0 +1,99 @@
+"""Where D4RL's files are: the suite's cache, D4RL's own folder, or the network."""
+
+import csv
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from offrl.data.download import fetch
+from offrl.data.files import write_text
+from offrl.errors import UserError
+
+_ROBOTS = ("halfcheetah", "hopper", "walker2d")
+_QUALITIES = ("random", "medium", "expert", "medium-replay", "medium-expert", "full-replay")
+
+
+class D4RLInfo(NamedTuple):
+    """What D4RL knows about one of its datasets."""
+
+    dataset_id: str  # "hopper-medium-v2"
+    url: str
+    ref_min: float  # returns that mean a score of 0 and 100
+    ref_max: float
+    env_id: str  # "Hopper-v4"
+    max_episode_steps: int
+
+
+def d4rl_info(env_name: str, quality: str) -> D4RLInfo:
+    """The -v2 dataset of an environment ("hopper") and quality ("medium-replay").
+
+    Raises UserError, naming what there is, if D4RL has none.
+    """
+    if env_name not in _ROBOTS or quality not in _QUALITIES:
+        raise UserError(
+            f"there is no D4RL dataset {env_name}/{quality}; environments are "
+            f"{', '.join(_ROBOTS)}, qualities {', '.join(_QUALITIES)}"
+        )
+    row = _references()[f"{env_name}-{quality}-v2"]
+    return D4RLInfo(
+        row["dataset_id"],
+        row["url"],
+        float(row["ref_min"]),
+        float(row["ref_max"]),
+        row["env_id"],
+        int(row["max_episode_steps"]),
+    )
+
+
+def d4rl_file(dataset_id: str, mirrors: Sequence[str] = ()) -> Path:
+    """The local HDF5 file of a D4RL id ("hopper-medium-v2"), downloaded if it is nowhere.
+
+    It is looked for in <cache>/d4rl, then in D4RL's own folder (D4RL_DATASET_DIR, else
+    ~/.d4rl/datasets).  `mirrors` are base URLs, tried before D4RL's server.  The SHA-256 of a
+    downloaded file is recorded beside it.  Raises UserError if it cannot be had.
+    """
+    row = _references().get(dataset_id)
+    if row is None:
+        raise UserError(f"D4RL has no dataset {dataset_id}")
+    name = PurePosixPath(row["url"]).name
+    own = Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets") / name
+    for path in (_cache_path() / "d4rl" / name, own):
+        if path.exists():
+            return path
+    target = cache_dir() / "d4rl" / name
+    digest = fetch([*(f"{m.rstrip('/')}/{name}" for m in mirrors), row["url"]], target)
+    write_text(target.with_name(name + ".sha256"), f"{digest}  {name}\n")
+    return target
+
+
+def cache_dir() -> Path:
+    """The folder for downloads and unpacked data: OFFRL_DATA, else `offrl` in the user's cache.
+
+    It is created if need be.  Raises UserError if it cannot be written.
+    """
+    path = _cache_path()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as e:
+        raise UserError(
+            f"the data cache {path} cannot be written ({e.strerror or e}); "
+            "set OFFRL_DATA to a folder that can"
+        ) from e
+
+
+def _cache_path() -> Path:
+    if data := os.environ.get("OFFRL_DATA"):
+        return Path(data).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offrl"
+
+
+@cache
+def _references() -> dict[str, dict[str, str]]:
+    text = resources.files("offrl.reference").joinpath("d4rl_refs.csv").read_text(encoding="utf-8")
+    return {row["dataset_id"]: row for row in csv.DictReader(text.splitlines())}

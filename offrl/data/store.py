@@ -1,0 +1,151 @@
+"""Unpacked datasets in the cache: one .npy file per column, mapped by every process that reads."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offrl.data.dataset import Dataset
+from offrl.errors import UserError
+
+FORMAT = 1
+Columns = Mapping[str, NDArray[Any]]
+
+# name -> (dtype, dimensions); states counts in M, episode_start in E + 1, complete and
+# episode_return in E, all others in N.
+_LAYOUT: dict[str, tuple[type[np.generic], int]] = {
+    "states": (np.float32, 2),
+    "index": (np.int64, 1),
+    "next_index": (np.int64, 1),
+    "action": (np.float32, 2),
+    "reward": (np.float32, 1),
+    "terminated": (np.bool_, 1),
+    "episode_start": (np.int64, 1),
+    "complete": (np.bool_, 1),
+    "episode_return": (np.float64, 1),
+}
+_STALE_SECONDS = 6 * 3600.0
+
+
+def write_dataset(
+    cache_root: Path, digest: str, columns: Columns, meta: Mapping[str, object]
+) -> Dataset:
+    """Store the columns of Dataset under <cache_root>/<digest> and open them.
+
+    `meta` must hold "id" and may hold any further JSON (provenance); it goes into meta.json.  The
+    folder appears whole or not at all.  Whoever comes second keeps the first one's folder.
+    Raises ValueError for columns that make no Dataset, UserError if the cache cannot be written.
+    """
+    _check(columns)
+    final = cache_root / digest
+    try:
+        cache_root.mkdir(parents=True, exist_ok=True)
+        _remove_stale(cache_root)
+        temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=cache_root))
+    except OSError as e:
+        raise _unwritable(cache_root, e) from e
+    try:
+        described = {name: _save(temporary / f"{name}.npy", columns[name]) for name in _LAYOUT}
+        record = {"format": FORMAT, "digest": digest, "columns": described, **meta}
+        _save_json(temporary / "meta.json", record)
+        temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
+        if not final.exists():
+            temporary.rename(final)
+    except OSError as e:
+        if not final.exists():  # otherwise another process has just won the race
+            raise _unwritable(cache_root, e) from e
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return open_dataset(cache_root, digest)
+
+
+def open_dataset(cache_root: Path, digest: str) -> Dataset:
+    """Map the columns of a stored dataset; sizes and types are checked, contents are not read.
+
+    Raises FileNotFoundError if there is none, UserError if it is damaged or of another format.
+    """
+    folder = cache_root / digest
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta["format"] != FORMAT:
+            raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
+        columns = {name: _map(folder / f"{name}.npy", meta["columns"][name]) for name in _LAYOUT}
+        _check(columns)
+        return Dataset(id=str(meta["id"]), digest=digest, **columns)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(
+            f"the cached dataset {folder} cannot be used ({e}); delete that folder and run again"
+        ) from e
+
+
+def _map(path: Path, described: Mapping[str, object]) -> NDArray[Any]:
+    # Mapped copy-on-write and handed out read-only: pages are shared by all processes, and not
+    # even a torch tensor over them (torch knows no read-only tensors) could change the file.
+    array = np.asarray(np.load(path, mmap_mode="c"))
+    if list(array.shape) != described["shape"] or array.dtype.str != described["dtype"]:
+        raise ValueError(f"{path.name} does not match meta.json")
+    array.flags.writeable = False
+    return array
+
+
+def _save(path: Path, column: NDArray[Any]) -> dict[str, object]:
+    column = np.ascontiguousarray(column)
+    with path.open("wb") as f:
+        np.save(f, column)
+        f.flush()
+        os.fsync(f.fileno())
+    return {
+        "shape": list(column.shape),
+        "dtype": column.dtype.str,
+        "sha256": hashlib.sha256(column.data).hexdigest(),
+    }
+
+
+def _save_json(path: Path, record: Mapping[str, object]) -> None:
+    with path.open("w", encoding="utf-8") as f:
+        json.dump(record, f, indent=1)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def _check(columns: Columns) -> None:
+    if set(columns) != set(_LAYOUT):
+        raise ValueError(f"columns are {sorted(columns)}, not {sorted(_LAYOUT)}")
+    for name, (dtype, ndim) in _LAYOUT.items():
+        if columns[name].dtype != dtype or columns[name].ndim != ndim:
+            raise ValueError(f"{name} is not {np.dtype(dtype)} with {ndim} dimensions")
+    n, start = len(columns["index"]), columns["episode_start"]
+    if any(len(columns[name]) != n for name in ("next_index", "action", "reward", "terminated")):
+        raise ValueError("columns of transitions have unequal lengths")
+    if n == 0 or start[0] != 0 or start[-1] != n or not (np.diff(start) > 0).all():
+        raise ValueError("episode_start does not cut the transitions into non-empty episodes")
+    if any(len(columns[name]) != len(start) - 1 for name in ("complete", "episode_return")):
+        raise ValueError("columns of episodes have unequal lengths")
+
+
+def _remove_stale(cache_root: Path) -> None:
+    """Remove what processes that were killed while unpacking left behind."""
+    for folder in cache_root.glob(".unpacking-*"):
+        try:
+            stale = time.time() - folder.stat().st_mtime > _STALE_SECONDS
+        except FileNotFoundError:  # another process has just finished with it
+            continue
+        if stale:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unwritable(cache_root: Path, e: OSError) -> UserError:
+    return UserError(
+        f"cannot write the dataset cache {cache_root} ({e.strerror or e}); "
+        "free some space or set OFFRL_DATA to another folder"
+    )
