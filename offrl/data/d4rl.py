@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from offrl.atomic import write_atomic
 from offrl.data.dataset import Dataset
-from offrl.data.files import sha256_file, write_text
+from offrl.data.digest import sha256_file
 from offrl.data.hdf5 import Rows, check_actions, read_rows
 from offrl.data.store import Columns, open_dataset, write_dataset
 from offrl.errors import UserError
@@ -53,7 +54,8 @@ def unpack_hdf5(
             del rows  # the columns hold what they need: the rest need not be in memory twice
             meta = {"id": dataset_id, "source": path.name, "source_sha256": source, **view}
             write_dataset(cache_root, digest, columns, meta)
-        write_text(entry, json.dumps({"path": str(path.resolve()), "digest": digest}))
+        entry.parent.mkdir(exist_ok=True)
+        write_atomic(entry, json.dumps({"path": str(path.resolve()), "digest": digest}).encode())
     dataset = open_dataset(cache_root, digest)
     check_actions(str(path), dataset.action, max_action)  # the bound is not part of the view
     return replace(dataset, id=dataset_id)  # one file may be used under two names
@@ -64,7 +66,9 @@ def _entry(path: Path, cache_root: Path, view: Mapping[str, object]) -> Path:
     try:
         stat = path.stat()
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror or e}") from e
+        raise UserError(f"{path}: {e.strerror or e}; is the path right?") from e
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; expected HDF5 in D4RL's layout")
     key = {"path": str(path.resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, **view}
     return cache_root / "index" / f"{_sha256(key)}.json"
 

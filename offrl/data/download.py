@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from offrl.data.files import sha256_file, write_text
+from offrl.atomic import write_atomic
+from offrl.data.digest import sha256_file
 from offrl.errors import UserError
 
 _ATTEMPTS = 3  # in a row, without receiving anything, before the next mirror is tried
@@ -99,7 +100,8 @@ def _request(url: str, part: Path) -> None:
         total = None if length is None else have + int(length)
         if have == 0:
             part.unlink(missing_ok=True)
-            write_text(_note(part), json.dumps({"url": url, "validator": _validator(response)}))
+            note = {"url": url, "validator": _validator(response)}
+            write_atomic(_note(part), json.dumps(note).encode())
         _receive(response, part, have, total)
 
 

@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from offrl.atomic import write_atomic
 from offrl.data.download import fetch
-from offrl.data.files import write_text
 from offrl.errors import UserError
 
 _ROBOTS = ("halfcheetah", "hopper", "walker2d")
@@ -66,7 +66,7 @@ def d4rl_file(dataset_id: str, mirrors: Sequence[str] = ()) -> Path:
             return path
     target = cache_dir() / "d4rl" / name
     digest = fetch([*(f"{m.rstrip('/')}/{name}" for m in mirrors), row["url"]], target)
-    write_text(target.with_name(name + ".sha256"), f"{digest}  {name}\n")
+    write_atomic(target.with_name(name + ".sha256"), f"{digest}  {name}\n".encode())
     return target
 
 

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,14 +49,14 @@ def write_dataset(
     try:
         cache_root.mkdir(parents=True, exist_ok=True)
         _remove_stale(cache_root)
-        temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=cache_root))
+        temporary = cache_root / f".unpacking-{secrets.token_hex(8)}"
+        temporary.mkdir()
     except OSError as e:
         raise _unwritable(cache_root, e) from e
     try:
         described = {name: _save(temporary / f"{name}.npy", columns[name]) for name in _LAYOUT}
         record = {"format": FORMAT, "digest": digest, "columns": described, **meta}
         _save_json(temporary / "meta.json", record)
-        temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
         if not final.exists():
             temporary.rename(final)
     except OSError as e:

@@ -15,10 +15,10 @@ from offrl.types import Transition
 class Transitions:
     """A dataset as an algorithm sees it: n-step rewards, successors, normalised observations.
 
-    Rewards and successors are looked up when a batch is gathered, so no column is copied; only
-    return_to_go is computed beforehand.  Nothing reaches across the end of an episode: there the
-    sum has m < n terms and the bootstrap looks at the m-th next state, with gamma^m, or with 0 if
-    the m-th step terminated.
+    Rewards and successors are looked up when a batch is gathered, so no column is copied; what is
+    computed beforehand costs 8 bytes per transition, whatever n.  Nothing reaches across the end
+    of an episode: there the sum has m < n terms and the bootstrap looks at the m-th next state,
+    with gamma^m, or with 0 if the m-th step terminated.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class Transitions:
         self.action = _tensor(dataset.action, device)  # [N, A]
         self.reward = _tensor(dataset.reward, device)
         self.terminated = _tensor(dataset.terminated, device)
-        self.episode_end = _tensor(dataset.episode_start[1:], device)  # [E]
+        # The last transition of each one's episode [N]; searching episode_start is 10 times slower.
+        ends = np.repeat(dataset.episode_start[1:] - 1, np.diff(dataset.episode_start))
+        self.episode_last = torch.from_numpy(ends.astype(np.int32)).to(device)
         rtg = return_to_go(dataset.reward, dataset.episode_start, gamma)
         self.return_to_go = torch.from_numpy(rtg).to(device)  # [N]
         powers = np.power(gamma, np.arange(n_step + 1, dtype=np.float64))
@@ -55,15 +57,15 @@ class Transitions:
 
     def gather(self, rows: Tensor) -> Transition:
         """The transitions at `rows`, int64 [n] on this object's device, as new tensors."""
-        end = self.episode_end[torch.searchsorted(self.episode_end, rows, right=True)]
-        last = torch.minimum(rows + self.n_step, end) - 1  # the m-th step
+        episode_last = self.episode_last.index_select(0, rows)
+        last = torch.minimum(rows + (self.n_step - 1), episode_last)  # the m-th step
         discount = self._powers[last - rows + 1].float()
         return Transition(
             obs=self._states(self.index, rows),
             action=self.action.index_select(0, rows),
             reward=self._reward(rows, last),
             next_obs=self._states(self.next_index, last),
-            next_action=self.action.index_select(0, torch.minimum(last + 1, end - 1)),
+            next_action=self.action.index_select(0, torch.minimum(last + 1, episode_last)),
             discount=discount.masked_fill_(self.terminated.index_select(0, last), 0.0),
             return_to_go=self.return_to_go.index_select(0, rows),
         )
