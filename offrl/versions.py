@@ -1,5 +1,6 @@
 """What a run was made with: packages, code, machine; and whether that is still so."""
 
+import contextlib
 import os
 import platform
 import resource
@@ -67,6 +68,10 @@ def git_state(root: Path) -> dict[str, str | bool | None]:
 
 def peak_memory_mb() -> float:
     """The most memory that this process has held so far, in MiB."""
+    with contextlib.suppress(OSError, StopIteration):
+        # on Linux, because getrusage begins with the peak of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(x for x in status if x.startswith("VmHWM:")).split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
 

@@ -100,7 +100,7 @@ def make_env(env_id: str, kwargs: Mapping[str, Any] | None = None) -> gymnasium.
     Raises UserError for an unknown id and for settings that it does not have.
     """
     kwargs = dict(kwargs or {})
-    if "render_mode" in kwargs and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+    if kwargs.get("render_mode") and sys.platform == "linux" and not os.environ.get("DISPLAY"):
         # only for pictures: where EGL is missing, MuJoCo would refuse to be imported with it
         os.environ.setdefault("MUJOCO_GL", "egl")
     with warnings.catch_warnings():
