@@ -1,0 +1,1 @@
+"""From records to tables and figures: pure functions of what runs leave behind."""
