@@ -75,6 +75,12 @@ def save(folder: Path, step: int, tree: Any, keep: int = 2) -> Path:
     return path
 
 
+def remove(folder: Path) -> None:
+    """Removes all checkpoints of a run that is complete, or starts over."""
+    for path in _checkpoints(folder):
+        path.unlink(missing_ok=True)
+
+
 def load(folder: Path, like: Tree) -> tuple[int, Tree] | None:
     """(step, tree) of the newest checkpoint that is whole, or None where there is none.
 

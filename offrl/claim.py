@@ -109,6 +109,16 @@ def holder(run_dir: Path) -> Content | None:
     return found[0] if found else None
 
 
+def owned(run_dir: Path) -> bool:
+    """Whether a live process owns the run directory just now."""
+    path = run_dir / NAME
+    found = _read(path)
+    if found is None:
+        return False
+    with _private_file(path, found[0]) as probe:  # its time is the file system's now
+        return not _stale(found[0], probe.stat().st_mtime - found[1])
+
+
 def _acquire(path: Path, private: Path, content: Content) -> bool:
     """Makes `content`, which lies in the file `private`, the content of `path`, if nobody is."""
     while True:

@@ -17,12 +17,16 @@ from offrl.errors import UserError
 from offrl.types import AnyAlgorithm, Spec
 
 
-def algorithm_class(node: DictConfig) -> type[Any]:
-    """The class that the config names; raises UserError when it cannot be imported."""
+def target_class(node: DictConfig, where: str) -> type[Any]:
+    """The class that `node` names; raises UserError when it cannot be imported."""
     try:
         return get_class(node["_target_"])
     except (ImportError, ValueError, OmegaConfBaseException) as e:
-        raise UserError(f"algo._target_: {e}") from e
+        raise UserError(f"{where}._target_: {e}") from e
+
+
+def algorithm_class(node: DictConfig) -> type[Any]:
+    return target_class(node, "algo")
 
 
 def build(node: DictConfig, spec: Spec) -> AnyAlgorithm:
@@ -39,12 +43,13 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
     key, a wrong type, a missing value, and a cell that a tuned table does not have.
     """
     hints = get_type_hints(cls)
-    names = [f.name for f in fields(cls) if f.name != "spec"]
+    names = [f.name for f in fields(cls) if f.name != "spec"]  # spec is not configuration
     schema = OmegaConf.structured(make_dataclass(cls.__name__, [(n, hints[n]) for n in names]))
     try:
         given = OmegaConf.to_container(node, resolve=True)
         assert isinstance(given, dict)
-        own = {k: v for k, v in given.items() if k not in ("name", "_target_")}
+        # name and _target_ stand in every group's YAML; not every class wants to know its name
+        own = {k: v for k, v in given.items() if k in names or k not in ("name", "_target_")}
         values = OmegaConf.to_container(OmegaConf.merge(schema, own), throw_on_missing=True)
     except OmegaConfBaseException as e:
         raise UserError(explain(e, where, names)) from e

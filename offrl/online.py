@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -21,11 +22,16 @@ from offrl import checkpoint
 from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
 from offrl.evaluate import CHUNK, Episode, evaluate
-from offrl.record import Records, scalars
+from offrl.record import EvalRow, Records, TrainRow, scalars
 from offrl.rng import address_seed, generator
 from offrl.types import OnlineAlgorithm, Transition
 
 SLICE = 50  # updates whose noise is drawn at once: a fixed size, so that resuming changes nothing
+
+
+def policy_path(run: Path, step: int) -> Path:
+    """Where an online run keeps the policy that it had after so many steps."""
+    return run / "policies" / f"{step:09d}.safetensors"
 
 
 class Replay:
@@ -39,16 +45,22 @@ class Replay:
         self._tensor = torch.from_numpy(self._rows)
 
     def write(
-        self, i: int, obs: np.ndarray, next_obs: np.ndarray, action: Tensor, reward: float, done: bool
+        self,
+        i: int,
+        obs: NDArray[np.float32],
+        next_obs: NDArray[np.float32],
+        action: Tensor,
+        reward: float,
+        terminated: bool,
     ) -> None:
-        self._rows[i] = np.concatenate((obs, next_obs, action.numpy(), (reward, done)))
+        self._rows[i] = np.concatenate((obs, next_obs, action.numpy(), (reward, terminated)))
 
     def gather(self, rows: Tensor, gamma: float) -> Transition:
         obs, next_obs, action, reward, done = self._tensor[rows].split(self._splits, 1)
         reward, discount = reward.squeeze(1), gamma * (1 - done.squeeze(1))
-        return Transition(*(x.contiguous() for x in (
-            obs, action, reward, next_obs, action, discount, reward
-        )))
+        return Transition(
+            *(x.contiguous() for x in (obs, action, reward, next_obs, action, discount, reward))
+        )
 
     def flush(self) -> None:
         self._rows.flush()
@@ -56,14 +68,14 @@ class Replay:
 
 @dataclass(frozen=True)
 class Online:
-    """One online run: how long, how often it is evaluated, and where its files are."""
+    """One online run: conf/collect.yaml, with the algorithm built."""
 
     algo: OnlineAlgorithm[Any, Any, Any]
     env_id: str
     gamma: float
     seed: int
     n_steps: int
-    start_steps: int  # uniformly random actions before the learner acts and learns
+    start_steps: int
     eval_every: int
     eval_episodes: int
     out: Path
@@ -74,7 +86,7 @@ class Online:
         report(step, mean return, steps per second) and keeps the policy of that step.
         """
         spec = self.algo.spec
-        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "policies").mkdir(parents=True, exist_ok=True)
         env, eval_env = VectorEnv(self.env_id, 1), VectorEnv(self.env_id, self.eval_episodes)
         replay = Replay(self.out / "replay.f32", self.n_steps, spec.obs_shape[0], spec.action_dim)
         records = Records(self.out)
@@ -82,7 +94,9 @@ class Online:
         state = self.algo.init(generator(self.seed, "init"))
         resumed = checkpoint.load(self.out, state)
         step = 0
-        if resumed is not None:
+        if resumed is None:
+            self._keep_policy(0, state)
+        else:
             step, state = resumed
             records.truncate_after(step)
         engine = Engine(self.algo, [state], compile=self.compile)
@@ -110,21 +124,22 @@ class Online:
         normal = torch.randn(size, CHUNK, spec.action_dim, generator=g)
         draws = torch.rand(size, spec.batch_size, generator=g, dtype=torch.float64)
         rows_in = torch.zeros(CHUNK, *spec.obs_shape)
-        obs = env.reset(0, address_seed(*address, "episode", 0))
+        env.reset(0, address_seed(*address, "episode", 0))
+        alive = np.ones(1, np.bool_)
         episode, total, n_updates, noise = 0, None, 0, None
         for k in range(size):
             step = first + k
             if step < self.start_steps:
                 action = spec.max_action * uniform[k]
             else:
-                rows_in[0] = torch.from_numpy(obs)
+                rows_in[0] = torch.from_numpy(env.obs[0])
                 action = self.algo.explore(engine.states[0], rows_in, normal[k])[0]
-            outcome = env.step(action.numpy()[None])
-            replay.write(step, obs, outcome.obs[0], action, outcome.reward[0], outcome.terminated[0])
-            obs = outcome.obs[0].copy()
-            if outcome.terminated[0] or outcome.truncated[0]:
+            before = env.obs[0].copy()
+            reward, terminated, truncated = env.step_alive(action.numpy()[None], alive)
+            replay.write(step, before, env.obs[0], action, reward[0], terminated[0])
+            if terminated[0] or truncated[0]:
                 episode += 1
-                obs = env.reset(0, address_seed(*address, "episode", episode))
+                env.reset(0, address_seed(*address, "episode", episode))
             if step < self.start_steps:
                 continue
             if n_updates % SLICE == 0:
@@ -147,13 +162,15 @@ class Online:
     ) -> None:
         """Writes what this block made; the checkpoint last, for a restart begins from it."""
         replay.flush()
-        records.append_eval([
-            {"seed": self.seed, "step": step, "episode": e.episode, "return": e.return_,
-             "length": e.length, "score": e.return_} for e in episodes
-        ])
+        records.append_eval(
+            EvalRow(self.seed, step, e.episode, e.return_, e.length, e.return_) for e in episodes
+        )
         if train_row:
-            records.append_train([{"seed": self.seed, "step": step, **train_row}])
+            records.append_train([TrainRow(self.seed, step, train_row)])
         records.flush()
-        policy = {name: getattr(state, name) for name in self.algo.policy_fields}
-        checkpoint.save_tensors(self.out / "policies" / f"{step:09d}.safetensors", policy, {})
+        self._keep_policy(step, state)
         checkpoint.save(self.out, step, state)
+
+    def _keep_policy(self, step: int, state: Any) -> None:
+        policy = {name: getattr(state, name) for name in self.algo.policy_fields}
+        checkpoint.save_tensors(policy_path(self.out, step), policy, {})

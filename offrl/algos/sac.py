@@ -91,9 +91,7 @@ class SAC:
 
     def update(self, s: State, b: Transition, noise: Noise) -> tuple[State, Stats]:
         y = self.td_target(s, b, noise.next_action)
-        critic_loss, q, grad = value_and_grad(
-            lambda theta: self.critic_loss(theta, b, y), s.critic
-        )
+        critic_loss, q, grad = value_and_grad(lambda theta: self.critic_loss(theta, b, y), s.critic)
         critic, opt = adam(s.critic, grad, s.critic_opt, self.critic_lr)
         s = s._replace(critic=critic, critic_opt=opt)
 

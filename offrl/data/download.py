@@ -100,8 +100,8 @@ def _request(url: str, part: Path) -> None:
         total = None if length is None else have + int(length)
         if have == 0:
             part.unlink(missing_ok=True)
-            note = {"url": url, "validator": _validator(response)}
-            write_atomic(_note(part), json.dumps(note).encode())
+            origin = {"url": url, "validator": _validator(response)}
+            write_atomic(_note(part), json.dumps(origin).encode())
         _receive(response, part, have, total)
 
 

@@ -1,0 +1,33 @@
+"""The one training entrypoint: one run, or a sweep of them.  See --help."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works uninstalled
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def launch(cfg: DictConfig) -> None:
+    """One cell, in whatever process the launcher has put it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from offrl.run import run
+    from offrl.suite import cell_of
+    from offrl.sweep import skipped
+
+    cell = cell_of(cfg, HydraConfig.get().overrides.task)
+    if skipped(cell):
+        return
+    outcome = run(cell)
+    if outcome.message:
+        print(f"{outcome.run_dir.name}: {outcome.status}: {outcome.message}", file=sys.stderr)
+    print(outcome.run_dir, flush=True)
+
+
+if __name__ == "__main__":
+    from offrl.sweep import main
+
+    sys.exit(main(launch, sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""Choosing behaviour policies from an online run, after D4RL's recipe, and recording them.
+
+expert: the best evaluated policy.  medium: one with a third to a half of the expert's return.
+random: the untrained one.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from offrl.atomic import write_atomic
+from offrl.checkpoint import load_tensors, save_tensors
+from offrl.data.digest import sha256_file
+from offrl.data.rollout import exploring, roll_out
+from offrl.envs.vector import VectorEnv
+from offrl.errors import UserError
+from offrl.evaluate import CHUNK
+from offrl.online import Online, policy_path
+from offrl.versions import git_state, numerics
+
+FRESH = 100  # episodes, from start states that no evaluation of the training has used
+MEDIUM = (1 / 3, 1 / 2)  # of the expert's return
+
+
+@dataclass(frozen=True)
+class Candidate:
+    step: int
+    returns: NDArray[np.float64]  # of the exploring policy, over FRESH episodes
+
+
+def publish(
+    run: Online, config: Mapping[str, Any], robot: str, root: Path, report: Callable[[str], None]
+) -> None:
+    """Writes offrl/policies/<robot>-{random,medium,expert}.safetensors and <robot>.json.
+
+    `config` is what the run was trained with, `root` the repository.  Raises UserError where no
+    policy of the run has a medium return.
+    """
+    target, env_id = root / "offrl" / "policies", run.env_id
+    curve = pd.read_csv(run.out / "eval.csv").groupby("step")["return"].mean()
+    env = VectorEnv(env_id, CHUNK)
+
+    def measure(step: int) -> Candidate:
+        tensors, _ = load_tensors(policy_path(run.out, step))
+        policy = exploring(run.algo, tensors)
+        episodes = roll_out(policy, env, ("fresh", robot, step), 0, FRESH)[:FRESH]
+        candidate = Candidate(step, np.array([e.return_ for e in episodes]))
+        report(f"step {step}: {candidate.returns.mean():.1f} over {FRESH} fresh episodes")
+        return candidate
+
+    expert = measure(int(curve.idxmax()))
+    chosen = {"random": measure(0), "medium": _medium(curve, expert, measure), "expert": expert}
+    policies = {}
+    for quality, candidate in chosen.items():
+        tensors, _ = load_tensors(policy_path(run.out, candidate.step))
+        path = target / f"{robot}-{quality}.safetensors"
+        save_tensors(path, tensors, {"env_id": env_id, "step": str(candidate.step)})
+        policies[quality] = {
+            "sha256": sha256_file(path),
+            "step": candidate.step,
+            "fresh_episodes": FRESH,
+            "return_mean": float(candidate.returns.mean()),
+            "return_std": float(candidate.returns.std()),
+            "return_min": float(candidate.returns.min()),
+            "return_max": float(candidate.returns.max()),
+        }
+    record = {
+        "env_id": env_id,
+        "algo": config["algo"],
+        "training": {k: v for k, v in config.items() if k not in ("algo", "env", "out", "publish")},
+        "trained_steps": int(curve.index.max()),
+        "numerics": numerics("cpu", int(config["threads"]), bool(config["compile"])),
+        "git": git_state(root),
+        "reference": {
+            "min": policies["random"]["return_mean"],
+            "max": policies["expert"]["return_mean"],
+        },
+        "policies": policies,
+    }
+    write_atomic(target / f"{robot}.json", f"{json.dumps(record, indent=1)}\n".encode())
+
+
+def _medium(
+    curve: "pd.Series[float]", expert: Candidate, measure: Callable[[int], Candidate]
+) -> Candidate:
+    """The policy nearest to the middle of MEDIUM, confirmed on fresh episodes."""
+    low, high = (f * expert.returns.mean() for f in MEDIUM)
+    before = curve[curve.index < expert.step]
+    for step in (before - (low + high) / 2).abs().sort_values().index[:10]:
+        candidate = measure(int(step))
+        if low <= candidate.returns.mean() <= high:
+            return candidate
+    raise UserError(
+        f"none of the ten likeliest policies has a return between {low:.0f} and {high:.0f}; "
+        "evaluate more often (eval_every) or train with another seed"
+    )

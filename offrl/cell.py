@@ -1,0 +1,153 @@
+"""A cell: one resolved, type-checked configuration, and the identity that follows from it.
+
+Only what can move a number is hashed; where a run is written, on how many threads and by which
+launcher is not.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from offrl.config import algorithm_class, build, target_class, typed
+from offrl.envs.vector import env_spec
+from offrl.errors import UserError
+from offrl.sources import Robot, Source
+from offrl.types import AnyAlgorithm, Spec
+
+UNHASHED = ("out", "launcher", "runtime", "on_mismatch", "dry_run", "report", "dataset.path")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The plain keys of conf/train.yaml."""
+
+    seeds: tuple[int, ...]
+    n_updates: int
+    eval_every: int
+    eval_episodes: int
+    buffer_size: int | None
+    norm_obs: bool
+    batch_size: int
+    n_step: int
+    gamma: float
+    out: str
+    on_mismatch: str
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """conf/runtime: how a run is executed."""
+
+    device: str
+    threads: int
+    compile: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a suite is shown."""
+
+    title: str | None
+    caption: str | None
+    last_k: int
+    floor: int
+
+
+GROUPS = ("algo", "env", "dataset", "runtime", "report")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one run is; the algorithm is bound to its environment."""
+
+    algo: AnyAlgorithm
+    robot: Robot
+    source: Source
+    settings: Settings
+    runtime: Runtime
+    report: Report
+    config: dict[str, Any]  # what is hashed, as JSON
+    overrides: list[str]  # what reproduces it on the command line
+
+    @property
+    def run_id(self) -> str:
+        text = json.dumps(self.config, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def dirname(self) -> str:
+        dataset = f"{self.config['dataset']['source']}-{self.config['dataset']['quality']}"
+        return f"{self.config['algo']['name']}_{self.robot.name}_{dataset}_{self.run_id}"
+
+    @property
+    def command(self) -> str:
+        return " ".join(["python benchmarks/train.py", *map(shlex.quote, self.overrides)])
+
+
+def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
+    """Checks everything that can be checked without the data.  Raises UserError, naming the key."""
+    settings = _settings(cfg)
+    robot = Robot(**typed(cfg.env, Robot, "env"))
+    source_class = target_class(cfg.dataset, "dataset")
+    source: Source = source_class(**typed(cfg.dataset, source_class, "dataset"))
+    env_id = source.task(robot).env_id
+    env = env_spec(env_id)
+    cls = algorithm_class(cfg.algo)
+    if cls.continuous != env.continuous:
+        kinds = {True: "continuous", False: "discrete"}
+        raise UserError(
+            f"algo={cfg.algo.name}: needs {kinds[cls.continuous]} actions, "
+            f"but env={robot.name} ({env_id}) has {kinds[env.continuous]} ones"
+        )
+    spec = Spec(env.obs_shape, env.action_dim, env.max_action, settings.batch_size)
+    algo = build(cfg.algo, spec)
+    for key in ("n_updates", "eval_every"):
+        if getattr(settings, key) % algo.period:
+            raise UserError(
+                f"{key}={getattr(settings, key)}: must be a multiple of algo.period={algo.period}"
+            )
+    scientific = {f.name: getattr(settings, f.name) for f in fields(Settings)}
+    for key in UNHASHED:
+        scientific.pop(key, None)
+    dataset = OmegaConf.to_container(cfg.dataset, resolve=True)
+    assert isinstance(dataset, dict)
+    config = {
+        **scientific,
+        "algo": OmegaConf.to_container(cfg.algo, resolve=True),
+        "env": asdict(robot),
+        "dataset": {k: v for k, v in dataset.items() if k not in source.unhashed}
+        | {"id": source.id(robot)},
+    }
+    own = [o for o in overrides if o.lstrip("+~").split("=")[0] not in UNHASHED[:-1]]
+    runtime = Runtime(**typed(cfg.runtime, Runtime, "runtime"))
+    if runtime.compile not in ("auto", "true", "false"):
+        raise UserError(f"runtime.compile={runtime.compile}: choose auto, true or false")
+    report = Report(**typed(cfg.report, Report, "report"))
+    return Cell(algo, robot, source, settings, runtime, report, json.loads(json.dumps(config)), own)
+
+
+def _settings(cfg: DictConfig) -> Settings:
+    allowed = {f.name for f in fields(Settings)}
+    unknown = [str(k) for k in cfg if k not in allowed and k not in (*GROUPS, "tuned")]
+    if unknown:
+        raise UserError(f"{unknown[0]}: unknown key; there are {', '.join(sorted(allowed))}")
+    plain = OmegaConf.masked_copy(cfg, sorted(allowed))
+    s = Settings(**typed(plain, Settings, ""))
+    for key in ("n_updates", "eval_every", "eval_episodes", "batch_size", "n_step"):
+        if getattr(s, key) < 1:
+            raise UserError(f"{key}={getattr(s, key)}: must be at least 1")
+    if s.buffer_size is not None and s.buffer_size < 1:
+        raise UserError(f"buffer_size={s.buffer_size}: must be at least 1, or null for all data")
+    if not 0 <= s.gamma <= 1:
+        raise UserError(f"gamma={s.gamma}: must lie in [0, 1]")
+    if not s.seeds or len(set(s.seeds)) < len(s.seeds) or min(s.seeds) < 0:
+        raise UserError(f"seeds={list(s.seeds)}: must be different integers from 0 on, e.g. [0,1]")
+    if s.on_mismatch not in ("stop", "restart"):
+        raise UserError(f"on_mismatch={s.on_mismatch}: choose stop or restart")
+    return s

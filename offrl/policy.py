@@ -1,0 +1,102 @@
+"""A trained policy: weights and normaliser together, so that it takes raw observations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from offrl.checkpoint import load_tensors, save_tensors
+from offrl.config import build
+from offrl.data.normalise import Normaliser
+from offrl.envs.vector import env_spec
+from offrl.errors import UserError
+from offrl.record import read_json
+from offrl.rng import generator
+from offrl.types import AnyAlgorithm, Spec
+
+NAME = "policy.safetensors"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one seed of a run learnt."""
+
+    algo: AnyAlgorithm
+    state: Any
+    normaliser: Normaliser | None
+
+    def __call__(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Actions [n, A] for raw observations [n, D]; noise is standard normal [n, A]."""
+        x = obs if self.normaliser is None else self.normaliser(obs)
+        return self.algo.act(self.state, x, noise)
+
+    @torch.inference_mode()
+    def predict(self, obs: NDArray[Any]) -> NDArray[np.float32]:
+        """The action [A] for one raw observation [D], or [n, A] for [n, D]; noise is zero."""
+        x = torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32)
+        noise = torch.zeros(len(x), self.algo.spec.action_dim)
+        actions: NDArray[np.float32] = self(x, noise).numpy()
+        return actions.reshape(*np.shape(obs)[:-1], -1)
+
+
+def save_policy(
+    run_dir: Path,
+    algo: AnyAlgorithm,
+    seeds: Sequence[int],
+    states: Sequence[Any],
+    normaliser: Normaliser | None,
+    step: int,
+) -> None:
+    """Writes what act() needs of every seed, and the normaliser, in one file."""
+    tensors = {
+        f"{seed}.{name}": getattr(state, name)
+        for seed, state in zip(seeds, states, strict=True)
+        for name in algo.policy_fields
+    }
+    if normaliser is not None:
+        tensors |= {"normaliser.mean": normaliser.mean, "normaliser.std": normaliser.std}
+    save_tensors(run_dir / NAME, tensors, {"step": str(step)})
+
+
+def load_policies(run_dir: Path) -> tuple[dict[int, Policy], int]:
+    """The policies of a run by seed, and the gradient step that they were saved at.
+
+    Raises UserError where the folder is no run, or one that was not evaluated yet.
+    """
+    manifest = read_json(run_dir / "manifest.json")
+    if not (run_dir / NAME).exists():
+        raise UserError(f"{run_dir}: no {NAME} yet; it is written at the first evaluation")
+    tensors, metadata = load_tensors(run_dir / NAME)
+    env = env_spec(manifest["score"]["env_id"])
+    spec = Spec(env.obs_shape, env.action_dim, env.max_action, manifest["config"]["batch_size"])
+    algo = build(OmegaConf.create(manifest["config"]["algo"]), spec)
+    normaliser = None
+    if "normaliser.mean" in tensors:
+        normaliser = Normaliser(tensors["normaliser.mean"], tensors["normaliser.std"])
+    policies = {
+        seed: Policy(algo, _state(algo, tensors, str(seed)), normaliser)
+        for seed in manifest["config"]["seeds"]
+    }
+    return policies, int(metadata["step"])
+
+
+def load_policy(run_dir: Path | str, seed: int | None = None) -> Policy:
+    """The policy of one seed of a run; `seed` may be left out if the run has only one."""
+    policies, _ = load_policies(Path(run_dir))
+    if seed is None and len(policies) == 1:
+        return next(iter(policies.values()))
+    if seed not in policies:
+        raise UserError(f"{run_dir}: seed={seed}: the run has seeds {sorted(policies)}")
+    return policies[seed]
+
+
+def _state(algo: AnyAlgorithm, tensors: Mapping[str, Tensor], prefix: str) -> Any:
+    """A state with the saved parts; act() reads no other."""
+    saved = {name: tensors[f"{prefix}.{name}"] for name in algo.policy_fields}
+    return algo.init(generator(0, "init"))._replace(**saved)

@@ -1,0 +1,126 @@
+"""Where data comes from.  A config's dataset names one of these dataclasses by its `_target_`.
+
+A source binds data, environment and score reference together, so that they cannot be mismatched.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol
+
+from offrl.data.d4rl import unpack_hdf5
+from offrl.data.dataset import Dataset, ScoreRef
+from offrl.data.rollout import VERSION, behaviour_record, own_dataset
+from offrl.data.source import cache_dir, d4rl_file, d4rl_info
+from offrl.envs.vector import env_spec, make_env
+from offrl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Robot:
+    """conf/env/<name>.yaml"""
+
+    name: str  # halfcheetah
+    task: str  # HalfCheetah, the Gymnasium id without its version
+
+
+class Task(NamedTuple):
+    """What a dataset is evaluated on."""
+
+    env_id: str
+    score: ScoreRef
+
+
+class Source(Protocol):
+    unhashed: ClassVar[tuple[str, ...]]  # the fields that do not identify the data
+
+    def id(self, env: Robot) -> str:
+        """Names the data and its version."""
+
+    def task(self, env: Robot) -> Task: ...
+
+    def open(self, env: Robot) -> Dataset:
+        """The data, fetched or made if need be."""
+
+
+@dataclass(frozen=True)
+class D4RL:
+    """D4RL's MuJoCo data, -v2, evaluated on Gymnasium's -v4 environments with D4RL's references."""
+
+    source: str
+    quality: str
+    keep_timeouts: bool
+    mirrors: tuple[str, ...]
+
+    unhashed: ClassVar[tuple[str, ...]] = ("mirrors",)
+
+    def id(self, env: Robot) -> str:
+        return f"d4rl/{d4rl_info(env.name, self.quality).dataset_id}"
+
+    def task(self, env: Robot) -> Task:
+        info = d4rl_info(env.name, self.quality)
+        return Task(info.env_id, ScoreRef("d4rl", info.ref_min, info.ref_max))
+
+    def open(self, env: Robot) -> Dataset:
+        info = d4rl_info(env.name, self.quality)
+        path = d4rl_file(info.dataset_id, self.mirrors)
+        return unpack_hdf5(
+            path, self.id(env), cache_dir(), info.max_episode_steps, self.keep_timeouts
+        )
+
+
+@dataclass(frozen=True)
+class Offrl:
+    """The suite's own data, on the -v5 environments, with references of its own."""
+
+    source: str
+    quality: str
+    n_transitions: int
+
+    unhashed: ClassVar[tuple[str, ...]] = ()
+
+    def id(self, env: Robot) -> str:
+        return f"offrl/{env.name}/{self.quality}-{VERSION}"
+
+    def task(self, env: Robot) -> Task:
+        record = behaviour_record(env.name)
+        reference = record["reference"]
+        return Task(record["env_id"], ScoreRef("offrl-v5", reference["min"], reference["max"]))
+
+    def open(self, env: Robot) -> Dataset:
+        if self.n_transitions < 1:
+            raise UserError(f"dataset.n_transitions={self.n_transitions}: must be at least 1")
+        return own_dataset(env.name, self.quality, self.n_transitions, cache_dir())
+
+
+@dataclass(frozen=True)
+class File:
+    """An HDF5 file in D4RL's layout, scored with D4RL's references of the robot, if it has any."""
+
+    source: str
+    quality: str
+    path: str
+    name: str
+    keep_timeouts: bool
+    env_id: str
+
+    unhashed: ClassVar[tuple[str, ...]] = ("path",)
+
+    def id(self, env: Robot) -> str:
+        return f"file/{self.name}"
+
+    def task(self, env: Robot) -> Task:
+        try:
+            info = d4rl_info(env.name, "medium")  # the references are one set per robot
+        except UserError:
+            return Task(self.env_id, ScoreRef("return", None, None))
+        return Task(self.env_id, ScoreRef("d4rl", info.ref_min, info.ref_max))
+
+    def open(self, env: Robot) -> Dataset:
+        gym_env = make_env(self.env_id)
+        limit = gym_env.spec.max_episode_steps if gym_env.spec else None
+        gym_env.close()
+        if limit is None:
+            raise UserError(f"dataset.env_id={self.env_id}: it has no time limit")
+        max_action = env_spec(self.env_id).max_action
+        path = Path(self.path).expanduser()
+        return unpack_hdf5(path, self.id(env), cache_dir(), limit, self.keep_timeouts, max_action)

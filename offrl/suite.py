@@ -1,0 +1,78 @@
+"""From a command line to cells: the expansion of a sweep, without launching anything."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from offrl.cell import Cell, make_cell
+from offrl.errors import UserError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+CONFIG = "train"
+
+OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for."""
+
+    cells: list[Cell]
+    sweep: bool
+
+
+def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
+    """Every cell of a command line's overrides, composed and type-checked; each cell once.
+
+    Raises UserError, naming the key and the allowed values, for whatever is wrong with any of them.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        fixed = [
+            o.input_line or ""
+            for o in parser.parse_overrides(list(overrides))
+            if not o.is_sweep_override()
+        ]
+        cfg = _compose(fixed, with_hydra=True)
+        if not multirun and cfg.hydra.mode != RunMode.MULTIRUN:
+            return Plan([make_cell(_plain(cfg), overrides)], False)
+        params = [f"{k}={v}" for k, v in (cfg.hydra.sweeper.params or {}).items()]
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+        cells = {c.run_id: c for c in (make_cell(_compose(job), job) for job in jobs)}
+    return Plan(list(cells.values()), True)
+
+
+def suite_cells(experiment: str) -> list[Cell]:
+    """The cells of a suite, conf/experiment/<experiment>.yaml."""
+    return plan([f"experiment={experiment}"]).cells
+
+
+def cell_of(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
+    """The cell of a configuration that Hydra has composed."""
+    return make_cell(_plain(cfg), overrides)
+
+
+def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    try:
+        return compose(CONFIG, list(overrides), return_hydra_config=with_hydra)
+    except (HydraException, OmegaConfBaseException) as e:
+        raise UserError(_reason(e)) from e
+
+
+def _plain(cfg: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"])
+
+
+def _reason(e: Exception) -> str:
+    """Hydra's message, with the choices that exist."""
+    text = " ".join(str(e).split())
+    return text
