@@ -82,7 +82,7 @@ def open_dataset(cache_root: Path, digest: str) -> Dataset:
         columns = {name: _map(folder / f"{name}.npy", meta["columns"][name]) for name in _LAYOUT}
         _check(columns)
         return Dataset(id=str(meta["id"]), digest=digest, **columns)
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as e:
         raise UserError(
             f"the cached dataset {folder} cannot be used ({e}); delete that folder and run again"
         ) from e

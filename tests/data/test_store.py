@@ -71,16 +71,13 @@ def test_the_second_writer_keeps_the_firsts_folder(tmp_path: Path) -> None:
 def test_losing_the_race_between_check_and_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = store._save_json
+    rename = Path.rename
 
-    def save_and_lose(path: Path, record: dict[str, object]) -> None:
-        save(path, record)
-        monkeypatch.setattr(store, "_save_json", save)
-        shutil.copytree(path.parent, tmp_path / DIGEST)  # the winner
-        monkeypatch.setattr(Path, "exists", lambda self: next(answers))
+    def lose(self: Path, target: Path) -> Path:
+        shutil.copytree(self, target)  # another process, just before us
+        return rename(self, target)
 
-    answers = iter([False, True])  # not there when looked for, there after the failed rename
-    monkeypatch.setattr(store, "_save_json", save_and_lose)
+    monkeypatch.setattr(Path, "rename", lose)
     assert len(_write(tmp_path)) == 5
     assert [p.name for p in tmp_path.iterdir()] == [DIGEST]
 
