@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,7 +99,7 @@ def plant(run_dir: Path, name: str = claims.NAME, **changed: object) -> Path:
     gone.wait()
     content = {
         "token": "0123456789abcdef",
-        "host": claims.socket.gethostname(),
+        "host": socket.gethostname(),
         "machine": claims._machine(),
         "pid": gone.pid,
         "started": 1,

@@ -30,7 +30,7 @@ class Walk(gymnasium.Env[Any, Any]):
         return np.array([self.x, 1.0]), self.x, self.x > 2, False, {}
 
 
-gymnasium.register("WalkTest-v0", Walk, max_episode_steps=12)
+gymnasium.register("WalkTest-v0", lambda **_: Walk(), max_episode_steps=12)
 
 
 def network(env: VectorEnv, noise_scale: float = 0.0) -> Policy:

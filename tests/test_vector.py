@@ -22,8 +22,8 @@ class Odd(gymnasium.Env[Any, Any]):
         self.action_space = Box(np.float32(low), np.float32(high))
 
 
-gymnasium.register("OddTest-v0", Odd, max_episode_steps=5)
-gymnasium.register("EndlessTest-v0", Odd)
+gymnasium.register("OddTest-v0", lambda **kw: Odd(**kw), max_episode_steps=5)
+gymnasium.register("EndlessTest-v0", lambda **kw: Odd(**kw))
 
 
 def test_env_spec() -> None:
