@@ -1,4 +1,4 @@
-"""Trains a behaviour policy online and, with publish=true, puts the chosen ones into offrl/policies.
+"""Trains a behaviour policy online; publish=true puts the chosen policies into offrl/policies.
 
 python benchmarks/collect.py env=hopper out=DIR
 python benchmarks/collect.py env=hopper out=DIR publish=true

@@ -91,6 +91,8 @@ def claim(run_dir: Path) -> Iterator[Claim | None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         with _private_file(path, content) as private:
             won = _acquire(path, private, content)
+            if won:
+                _remove_litter(path, private.stat().st_mtime)
     except OSError as e:
         raise UserError(f"{run_dir}: cannot be written: {e.strerror or e}") from e
     if not won:
@@ -197,6 +199,14 @@ def _read(path: Path) -> tuple[Content, float] | None:
     except (ValueError, KeyError, TypeError):  # by a crash of the file system: only time can tell
         unknown = dict.fromkeys(("host", "machine", "pid", "started"), "unknown")
         return {"token": "damaged", **unknown}, mtime
+
+
+def _remove_litter(path: Path, now: float) -> None:
+    """Removes private files of killed processes; those of live ones last for milliseconds."""
+    for private in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if now - private.stat().st_mtime > STALE_S:
+                private.unlink()
 
 
 @contextlib.contextmanager

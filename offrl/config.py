@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigKeyError,
     InterpolationKeyError,
+    InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
@@ -65,6 +66,9 @@ def explain(e: OmegaConfBaseException, where: str, names: list[str]) -> str:
     match e:
         case ConfigKeyError():
             return f"{key}: unknown key; {where} has {', '.join(names)}"
+        case InterpolationToMissingValueError():
+            missing = first_line.rpartition(" ")[2]
+            return f"{missing}: no value; set {missing}=..."
         case MissingMandatoryValue():
             return f"{key}: no value; set {key}=..."
         case InterpolationKeyError():

@@ -98,7 +98,7 @@ class Loop:
                 if u % SLICE == 0 or not noises:
                     noises = [self._noise(seed, block, u // SLICE) for seed in self.seeds]
                 batches = [self.transitions.gather(r[u]) for r in rows]
-                noise = [tree_map(lambda x: x[u % SLICE], n) for n in noises]
+                noise = [tree_map(lambda x, i=u % SLICE: x[i], n) for n in noises]
             with self.timer("update"):
                 stats = engine.step(batches, noise)
                 sums = [

@@ -107,7 +107,7 @@ class _Run:
         return Outcome("complete", self.run_dir)
 
     def _train(self) -> None:
-        cell, s, algo = self.cell, self.cell.settings, self.cell.algo
+        s, algo = self.cell.settings, self.cell.algo
         with self.timer("data"):
             data = self._data()
             normaliser = Normaliser.fit(data.states, data.index) if s.norm_obs else None

@@ -1,5 +1,6 @@
 """From a command line to cells: the expansion of a sweep, without launching anything."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,23 @@ def _plain(cfg: DictConfig) -> DictConfig:
 
 
 def _reason(e: Exception) -> str:
-    """Hydra's message, with the choices that exist."""
-    text = " ".join(str(e).split())
-    return text
+    """One sentence for Hydra's error: the key, and the choices that there are."""
+    text = str(e)
+    if found := re.search(r"Could not find '(\w+)/(.+)'", text):
+        group, choice = found.groups()
+        return f"{group}={choice}: unknown choice; there are {', '.join(choices(group))}"
+    if found := re.search(r"Could not override '([\w.]+)'", text):
+        key = found[1]
+        parent = key.rpartition(".")[0]
+        known = OmegaConf.select(_plain(compose(CONFIG, return_hydra_config=True)), parent or ".")
+        where = f"{parent} has" if parent else "there are"
+        names = ", ".join(map(str, known)) if isinstance(known, DictConfig) else "no keys"
+        return f"{key}: unknown key; {where} {names}"
+    return " ".join(text.split())
+
+
+def choices(group: str) -> list[str]:
+    """The options of a config group."""
+    files = (CONF / group).rglob("*.yaml")
+    names = sorted(str(f.relative_to(CONF / group).with_suffix("")) for f in files)
+    return [n for n in names if not n.endswith("common")]

@@ -264,6 +264,16 @@ def test_a_taker_that_decided_long_ago_does_no_harm(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_old_litter_of_killed_processes_goes_away(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".{claims.NAME}.{name}.tmp" for name in ("0a1b2c3d", "4e5f6a7b"))
+    old.write_text("")
+    os.utime(old, (0, 0))
+    new.write_text("")
+    with claim(tmp_path):
+        assert not old.exists()
+        assert new.exists()  # perhaps of somebody who is about to try
+
+
 def test_a_damaged_claim_is_judged_by_its_age(tmp_path: Path) -> None:
     path = tmp_path / claims.NAME
     path.write_bytes(b"")

@@ -86,7 +86,7 @@ def _commands(suite: Suite | None, regenerate: str) -> str:
     if suite is None:
         return f"A row again: `{TRAIN} -m` and its overrides. This text again: `{regenerate}`"
     return (
-        f"A row again: `{TRAIN} experiment={suite.name}` and its overrides (all rows: without them), "
+        f"A row again: `{TRAIN} experiment={suite.name}` and its overrides (all rows: none), "
         f"then `python benchmarks/report.py publish {suite.name} --runs runs`. "
         f"This text again, from the records: `{regenerate}`"
     )

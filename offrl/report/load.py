@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from offrl.errors import UserError
@@ -104,6 +105,8 @@ def read_csv(path: Path, columns: Collection[str]) -> pd.DataFrame:
         raise UserError(f"{path}: damaged: {e}. Restore it, or remove its run.") from e
     if list(table.columns) != list(columns):
         raise UserError(f"{path}: columns {list(table.columns)}, expected {list(columns)}")
+    if not np.isfinite(table.select_dtypes("number").to_numpy()).all():
+        raise UserError(f"{path}: a value is not finite. Restore it, or remove its run.")
     return table
 
 
