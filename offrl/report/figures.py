@@ -19,7 +19,8 @@ from offrl.report.suite import Suite
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart, without the yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5, 2)), (0, (1, 1.5)))
+Dashes = str | tuple[float, tuple[float, ...]]
+DASHES: tuple[Dashes, ...] = ("solid", (0.0, (5.0, 2.0)), (0.0, (1.0, 1.5)))
 GREY = "#777777"
 DATA_DASHES = (0, (6.0, 4.0))
 WIDTH = 9.0  # inches of 72 pt: 864 px in a browser
@@ -45,7 +46,7 @@ class Look(NamedTuple):
 
     label: str
     colour: str
-    dashes: tuple[int, tuple[float, ...]]
+    dashes: Dashes
     fill: str  # of the markers; "" means the line's colour
 
 

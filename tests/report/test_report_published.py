@@ -1,0 +1,101 @@
+import csv
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from synthetic_runs import FakeCell, config, write_run
+
+from offrl.errors import UserError
+from offrl.report.load import load_runs, no_runs
+from offrl.report.published import published
+from offrl.report.suite import ReportOptions, Suite
+from offrl.report.tables import tables
+
+
+def test_a_number_is_the_one_that_was_printed() -> None:
+    (corl,) = [
+        p
+        for p in published("d4rl/hopper-medium-v2", "td3_bc")
+        if (p.source, p.protocol) == ("corl", "last")
+    ]
+    assert (corl.mean, corl.std, corl.n_seeds) == ("60.37", "3.49", 4)
+    assert published("hopper-medium-v2", "td3_bc") == published("d4rl/hopper/medium-v2", "td3_bc")
+
+
+def test_versions_never_meet() -> None:
+    v0, v2 = (published(f"hopper-medium-{v}", "td3_bc") for v in ("v0", "v2"))
+    assert v0
+    assert v2
+    assert not {p.source for p in v0} & {"corl", "rebrac_paper"}
+    assert published("hopper-medium", "td3_bc") == []
+    assert published("offrl/hopper/medium-v0", "td3_bc") == []
+
+
+def test_averages_and_empty_numbers_are_no_datasets() -> None:
+    file = resources.files("offrl") / "reference" / "published_scores.csv"
+    with file.open(encoding="utf-8") as f:
+        printed = list(csv.DictReader(f))
+    averages = {r["dataset"] for r in printed if r["dataset"].startswith("average:")}
+    assert averages
+    for name in averages:
+        assert published(name, "td3_bc") == []
+    assert any(not r["mean"] for r in printed)
+
+
+def test_a_variant_of_the_other_normalisation_is_left_out() -> None:
+    def means(norm_obs: bool | None) -> set[str]:
+        rows = published("walker2d-medium-v2", "td3_bc", norm_obs=norm_obs)
+        return {p.mean for p in rows if p.source == "tianshou_seed_derived"}
+
+    assert means(True) == {"88.23"}
+    assert means(False) == {"86.78"}
+    assert means(None) == {"88.23", "86.78"}
+
+
+def test_columns_beside_our_d4rl_scores(tmp_path: Path) -> None:
+    cells = [FakeCell(config(source="d4rl")), FakeCell(config("bc", source="d4rl"))]
+    write_run(tmp_path, cells[0])
+    suite = Suite("d4rl", cells, ReportOptions(published=("corl/last", "rebrac_paper/last")))
+    text = tables(load_runs(tmp_path), suite, "R")
+    td3_bc, bc = [line for line in text.splitlines() if "hopper-d4rl/medium" in line]
+    assert " published: corl/last |" in text
+    assert "60.37 (std 3.49, n=4)" in td3_bc
+    assert "53.51 (std 1.76, n=4)" in bc  # beside a cell that never ran, too
+    assert "not run" in bc
+    assert "arXiv:2210.07105" in text
+    assert "tuned per dataset by the ReBRAC authors" in text
+
+
+def test_no_such_columns_beside_the_suite_s_own_data(tmp_path: Path) -> None:
+    write_run(tmp_path, FakeCell(config()))
+    assert "published" not in tables(load_runs(tmp_path), None, "R")
+
+
+def test_an_unknown_column_names_those_that_there_are() -> None:
+    suite = Suite("x", [FakeCell(config(source="d4rl"))], ReportOptions(published=("corl/median",)))
+    with pytest.raises(UserError, match=r"'corl/median' is none of corl/best, corl/last"):
+        tables(no_runs(), suite, "R")
+
+
+@pytest.mark.parametrize(
+    ("node", "says"),
+    [
+        ({"lask_k": 3}, "lask_k: unknown key; report has title, caption, last_k, floor"),
+        ({"last_k": 0}, "integer >= 1"),
+        ({"last_k": True}, "integer >= 1"),
+        ({"floor": -1}, "integer >= 0"),
+        ({"floor": "1e5"}, "integer"),
+        ({"title": 3}, "text"),
+        ({"published": "corl/last"}, "list"),
+    ],
+)
+def test_bad_report_options_name_the_key(node: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError, match=says) as e:
+        ReportOptions.from_node(node, "demo.yaml")
+    assert str(e.value).startswith("demo.yaml: report.")
+
+
+def test_report_options_that_are_null_are_the_defaults() -> None:
+    node = {"title": None, "caption": "c", "last_k": 3, "floor": 0, "published": ["corl/best"]}
+    options = ReportOptions.from_node(node, "demo.yaml")
+    assert options == ReportOptions(None, "c", 3, 0, ("corl/best",))
