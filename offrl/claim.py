@@ -172,10 +172,11 @@ def _process(pid: int) -> tuple[bool, int | None]:
     except PermissionError:
         pass  # alive, of another user
     try:
-        # after the name in brackets, which may contain anything: field 3 is the state
+        # after the name in brackets, which may contain anything: field 3 is the state, 20 the
+        # number of threads (a zombie's may still be ending, and writing), 22 the start
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         state, *rest = fields.rpartition(")")[2].split()
-        return state not in "ZX", int(rest[18])
+        return state not in "ZX" or int(rest[16]) > 1, int(rest[18])
     except (OSError, ValueError, IndexError):
         return True, None
 
