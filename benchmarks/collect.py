@@ -47,7 +47,7 @@ def main(cfg: DictConfig) -> None:
 
             run.train(report)
         if cfg.publish:
-            config = OmegaConf.to_container(cfg, resolve=True)
+            config: Any = OmegaConf.to_container(cfg, resolve=True)
             publish(run, config, cfg.env.name, ROOT, lambda t: print(t, file=sys.stderr))
     except UserError as e:
         sys.exit(f"offrl: {e}")

@@ -12,13 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works un
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def launch(cfg: DictConfig) -> None:
     """One cell, in whatever process the launcher has put it."""
-    from hydra.core.hydra_config import HydraConfig
-
     from offrl.run import run
-    from offrl.suite import cell_of
+    from offrl.suite import launched_cell
     from offrl.sweep import skipped
 
-    cell = cell_of(cfg, HydraConfig.get().overrides.task)
+    cell = launched_cell(cfg)
     if skipped(cell):
         return
     outcome = run(cell)

@@ -44,6 +44,7 @@ def publish(
     """
     target, env_id = root / "offrl" / "policies", run.env_id
     curve = pd.read_csv(run.out / "eval.csv").groupby("step")["return"].mean()
+    steps = [int(step) for step in curve.index.to_numpy()]
     env = VectorEnv(env_id, CHUNK)
 
     def measure(step: int) -> Candidate:
@@ -54,7 +55,7 @@ def publish(
         report(f"step {step}: {candidate.returns.mean():.1f} over {FRESH} fresh episodes")
         return candidate
 
-    expert = measure(int(curve.idxmax()))
+    expert = measure(steps[int(curve.to_numpy().argmax())])
     chosen = {"random": measure(0), "medium": _medium(curve, expert, measure), "expert": expert}
     policies = {}
     for quality, candidate in chosen.items():
@@ -74,7 +75,7 @@ def publish(
         "env_id": env_id,
         "algo": config["algo"],
         "training": {k: v for k, v in config.items() if k not in ("algo", "env", "out", "publish")},
-        "trained_steps": int(curve.index.max()),
+        "trained_steps": max(steps),
         "numerics": numerics("cpu", int(config["threads"]), bool(config["compile"])),
         "git": git_state(root),
         "reference": {

@@ -6,9 +6,10 @@ launcher is not.
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +20,7 @@ from offrl.errors import UserError
 from offrl.sources import Robot, Source
 from offrl.types import AnyAlgorithm, Spec
 
-UNHASHED = ("out", "launcher", "runtime", "on_mismatch", "dry_run", "report", "dataset.path")
+UNHASHED = ("out", "launcher", "runtime", "on_mismatch", "dry_run", "report")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Cell:
     runtime: Runtime
     report: Report
     config: dict[str, Any]  # what is hashed, as JSON
-    overrides: list[str]  # what reproduces it on the command line
+    overrides: list[str]  # what reproduces its numbers on the command line
+    given: list[str]  # all overrides: also where and how it runs
 
     @property
     def run_id(self) -> str:
@@ -87,7 +89,13 @@ class Cell:
 
     @property
     def command(self) -> str:
-        return " ".join(["python benchmarks/train.py", *map(shlex.quote, self.overrides)])
+        """The command that reproduces the numbers, wherever it is run."""
+        return shlex.join(["python", "benchmarks/train.py", *self.overrides])
+
+    @property
+    def again(self) -> str:
+        """The command that runs this very cell once more, into the same directory."""
+        return shlex.join(["python", "benchmarks/train.py", *self.given])
 
 
 def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
@@ -107,6 +115,8 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         )
     spec = Spec(env.obs_shape, env.action_dim, env.max_action, settings.batch_size)
     algo = build(cfg.algo, spec)
+    if algo.period < 1:
+        raise UserError(f"algo.period={algo.period}: must be at least 1")
     for key in ("n_updates", "eval_every"):
         if getattr(settings, key) % algo.period:
             raise UserError(
@@ -124,12 +134,41 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         "dataset": {k: v for k, v in dataset.items() if k not in source.unhashed}
         | {"id": source.id(robot)},
     }
-    own = [o for o in overrides if o.lstrip("+~").split("=")[0] not in UNHASHED[:-1]]
-    runtime = Runtime(**typed(cfg.runtime, Runtime, "runtime"))
-    if runtime.compile not in ("auto", "true", "false"):
-        raise UserError(f"runtime.compile={runtime.compile}: choose auto, true or false")
     report = Report(**typed(cfg.report, Report, "report"))
-    return Cell(algo, robot, source, settings, runtime, report, json.loads(json.dumps(config)), own)
+    cell = Cell(
+        algo,
+        robot,
+        source,
+        settings,
+        _runtime(cfg),
+        report,
+        json.loads(json.dumps(config)),
+        [o for o in overrides if _scientific(o)],
+        [o for o in overrides if not o.startswith("dry_run=")],
+    )
+    if "/" in cell.dirname:
+        raise UserError(f"{cell.dirname}: a name in it has a slash; it is to be the run's folder")
+    return cell
+
+
+def _scientific(override: str) -> bool:
+    """Whether an override can move a number: `runtime=debug` can, `runtime.threads=2` must not."""
+    key = override.lstrip("+~").partition("=")[0]
+    if key in ("runtime", "hydra.searchpath"):
+        return True
+    return key not in UNHASHED and not key.startswith(("runtime.", "report.", "hydra"))
+
+
+def _runtime(cfg: DictConfig) -> Runtime:
+    r = Runtime(**typed(cfg.runtime, Runtime, "runtime"))
+    compile = r.compile.lower()  # YAML's true arrives as "True"
+    if compile not in ("auto", "true", "false"):
+        raise UserError(f"runtime.compile={r.compile}: choose auto, true or false")
+    if r.threads < 1:
+        raise UserError(f"runtime.threads={r.threads}: must be at least 1")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", r.device):
+        raise UserError(f"runtime.device={r.device}: choose cpu, cuda or cuda:<number>")
+    return replace(r, compile=compile)
 
 
 def _settings(cfg: DictConfig) -> Settings:

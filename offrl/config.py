@@ -1,6 +1,6 @@
 """From composed YAML to typed objects: names and types live in dataclasses, values in YAML."""
 
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, is_dataclass, make_dataclass
 from typing import Any, get_type_hints
 
 from hydra.utils import get_class
@@ -19,11 +19,14 @@ from offrl.types import AnyAlgorithm, Spec
 
 
 def target_class(node: DictConfig, where: str) -> type[Any]:
-    """The class that `node` names; raises UserError when it cannot be imported."""
+    """The dataclass that `node` names; raises UserError where it cannot be imported."""
     try:
-        return get_class(node["_target_"])
+        cls = get_class(node["_target_"])
     except (ImportError, ValueError, OmegaConfBaseException) as e:
         raise UserError(f"{where}._target_: {e}") from e
+    if not is_dataclass(cls):
+        raise UserError(f"{where}._target_: {node['_target_']} is not a dataclass")
+    return cls
 
 
 def algorithm_class(node: DictConfig) -> type[Any]:

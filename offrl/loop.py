@@ -62,7 +62,7 @@ class Loop:
         return BLOCK - BLOCK % self.algo.period
 
     def train(
-        self, engine: Engine, step: int, stop: int, tick: Callable[[int], None]
+        self, engine: Engine, step: int, stop: int, tick: Callable[[int], object]
     ) -> list[TrainRow]:
         """Gradient steps `step` to `stop` - 1 of every seed; one row of means per seed and block.
 
@@ -83,7 +83,7 @@ class Loop:
         return rows
 
     def _segment(
-        self, engine: Engine, step: int, end: int, tick: Callable[[int], None]
+        self, engine: Engine, step: int, end: int, tick: Callable[[int], object]
     ) -> list[Any]:
         """Steps within one block; the sums of the Stats of each seed, on the device."""
         block, period = step // self.block, self.algo.period

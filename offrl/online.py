@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,9 +39,10 @@ class Replay:
 
     def __init__(self, path: Path, capacity: int, obs_dim: int, action_dim: int) -> None:
         shape = (capacity, 2 * obs_dim + action_dim + 2)
-        mode = "r+" if path.exists() else "w+"
-        self._rows = np.memmap(path, np.float32, mode, shape=shape)
-        self._splits = (obs_dim, obs_dim, action_dim, 1, 1)
+        mode: Literal["r+", "w+"] = "r+" if path.exists() else "w+"
+        dtype: np.dtype[np.float32] = np.dtype(np.float32)
+        self._rows = np.memmap(path, dtype, mode, shape=shape)
+        self._splits = [obs_dim, obs_dim, action_dim, 1, 1]
         self._tensor = torch.from_numpy(self._rows)
 
     def write(
@@ -56,7 +57,7 @@ class Replay:
         self._rows[i] = np.concatenate((obs, next_obs, action.numpy(), (reward, terminated)))
 
     def gather(self, rows: Tensor, gamma: float) -> Transition:
-        obs, next_obs, action, reward, done = self._tensor[rows].split(self._splits, 1)
+        obs, next_obs, action, reward, done = torch.split(self._tensor[rows], self._splits, 1)
         reward, discount = reward.squeeze(1), gamma * (1 - done.squeeze(1))
         return Transition(
             *(x.contiguous() for x in (obs, action, reward, next_obs, action, discount, reward))

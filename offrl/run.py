@@ -3,9 +3,11 @@
 The same cell again is skipped if it is complete, and continued, bit for bit, if it is not.
 """
 
+import contextlib
 import multiprocessing
 import shutil
-import time
+import sys
+import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from offrl import checkpoint
+from offrl import checkpoint, manifest
 from offrl.cell import Cell
-from offrl.claim import claim, holder
+from offrl.claim import Claim, claim, holder
 from offrl.data.dataset import Dataset, check_dims
 from offrl.data.normalise import Normaliser
 from offrl.data.subset import subset
@@ -26,16 +28,13 @@ from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import evaluate
-from offrl.loop import Diverged, Loop, Timer
+from offrl.loop import Diverged, Loop
 from offrl.policy import Policy, save_policy
-from offrl.record import EvalRow, Records, read_json, write_json
+from offrl.record import EvalRow, Records
 from offrl.rng import generator
 from offrl.sources import Task
-from offrl.versions import git_state, mismatch, numerics, peak_memory_mb, versions
+from offrl.versions import mismatch, numerics
 
-ROOT = Path(__file__).resolve().parents[1]
-MANIFEST = "manifest.json"
-SCHEMA = 1
 COMPILE_FROM = 30_000  # updates from which on compiling pays the minute that it costs
 
 
@@ -54,53 +53,78 @@ def run_dir_of(cell: Cell) -> Path:
 
 def status(cell: Cell) -> str:
     """What the run directory says: "none" if there is no run yet."""
-    path = run_dir_of(cell) / MANIFEST
-    return str(read_json(path)["status"]) if path.exists() else "none"
+    return manifest.state(run_dir_of(cell))[0]
 
 
 def run(cell: Cell) -> Outcome:
     """Runs a cell to its end.  Never raises: a failure is an outcome, and never ends a sweep."""
     run_dir = run_dir_of(cell)
     try:
-        try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise UserError(f"out={cell.settings.out}: cannot be written: {e.strerror}") from e
-        with claim(run_dir) as owned:
-            if owned is None:
-                return Outcome("claimed", run_dir, f"another process runs it: {holder(run_dir)}")
-            if status(cell) == "complete":
+        if status(cell) == "complete":
+            return Outcome("complete", run_dir)
+        require(cell)
+        with claim(run_dir) as mine:
+            if mine is None:
+                by = holder(run_dir) or {"host": "unknown", "pid": "unknown"}
+                why = f"another process runs it: {by['host']}, process {by['pid']}"
+                return Outcome("claimed", run_dir, why)
+            if status(cell) == "complete":  # since just now
                 return Outcome("complete", run_dir)
-            return _Run(cell, run_dir).finish()
+            return _Run(cell, run_dir, mine).finish()
     except UserError as e:
         return Outcome("failed", run_dir, str(e))
     except Exception:
         return Outcome("failed", run_dir, traceback.format_exc())
 
 
+def require(cell: Cell) -> None:
+    """Raises UserError where this machine cannot run a cell: no GPU, `out` cannot be written."""
+    if cell.runtime.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"runtime.device={cell.runtime.device}: no usable GPU here")
+    out = run_dir_of(cell).parent
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as e:
+        raise UserError(f"out={cell.settings.out}: cannot be written: {e.strerror or e}") from e
+
+
 class _Run:
     """A run that this process owns: its directory, its manifest and the time that it took."""
 
-    def __init__(self, cell: Cell, run_dir: Path) -> None:
-        self.cell, self.run_dir = cell, run_dir
-        self.timer, self.started = Timer(), time.perf_counter()
+    def __init__(self, cell: Cell, run_dir: Path, mine: Claim) -> None:
+        self.cell, self.run_dir, self.claim = cell, run_dir, mine
         self.task: Task = cell.source.task(cell.robot)
         self.device = torch.device(cell.runtime.device)
-        self.compile = _compile(cell)
-        self.manifest = self._manifest()
-        self.before: dict[str, Any] = {k: self.manifest[k] for k in ("wall_s", "split_s")}
+        self.numerics = numerics(self.device, cell.runtime.threads, _compile(cell))
+        begun = manifest.begun(run_dir)
+        self._start(begun) if begun else self._start_over()
+
+    def _start(self, content: manifest.Content) -> None:
+        self.manifest, self.clock = content, manifest.Clock(content)
+
+    def _start_over(self) -> None:
+        """Clears the directory; the manifest goes last, so that a half-cleared one is known."""
+        checkpoint.remove(self.run_dir)
+        for name in ("eval.csv", "train.csv", "policy.safetensors", manifest.NAME):
+            (self.run_dir / name).unlink(missing_ok=True)
+        self._start(manifest.new(self.cell, self.task, self.numerics))
 
     def finish(self) -> Outcome:
         """Trains to the end and writes the status, whatever it is."""
         torch.set_num_threads(self.cell.runtime.threads)
         torch.use_deterministic_algorithms(True)
         try:
+            self._expect("numerics", mismatch(self.manifest["numerics"], self.numerics))
             self._train()
         except (Diverged, FloatingPointError) as e:
             self._write("diverged", str(e))
             return Outcome("diverged", self.run_dir, str(e))
         except Exception as e:
-            self._write("failed", f"{type(e).__name__}: {e}")
+            with contextlib.suppress(UserError):  # a full disk or a lost claim: `e` says it
+                kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
+                self._write("failed", f"{kind}{e}")
             raise
         self._write("complete", None)
         checkpoint.remove(self.run_dir)
@@ -108,18 +132,20 @@ class _Run:
 
     def _train(self) -> None:
         s, algo = self.cell.settings, self.cell.algo
-        with self.timer("data"):
+        with self.clock.timer("data"):
             data = self._data()
             normaliser = Normaliser.fit(data.states, data.index) if s.norm_obs else None
             transitions = Transitions(data, s.gamma, s.n_step, normaliser, self.device)
         self.manifest["normaliser"] = normaliser.to_json() if normaliser else None
+        timer = self.clock.timer  # only now: other data may have started the run over
         env = VectorEnv(self.task.env_id, s.eval_episodes)
         records = Records(self.run_dir)
         states = tuple(algo.init(generator(seed, "init", device=self.device)) for seed in s.seeds)
         step, states = checkpoint.load(self.run_dir, states) or (0, states)
         records.truncate_after(step)
-        engine = Engine(algo, states, compile=self.compile, batched=self.device.type == "cuda")
-        loop = Loop(algo, s.seeds, transitions, self.device, self.timer)
+        compiled, batched = bool(self.numerics["compile"]), self.device.type == "cuda"
+        engine = Engine(algo, states, compile=compiled, batched=batched)
+        loop = Loop(algo, s.seeds, transitions, self.device, timer)
         self._write("running", None)
         with self._progress(step) as bar:
             while step < s.n_updates:
@@ -127,14 +153,16 @@ class _Run:
                 rows = loop.train(engine, step, stop, bar.update)
                 records.append_train(rows)
                 step = stop
-                with self.timer("evaluation"):
+                with timer("evaluation"):
                     states = tuple(engine.states)
                     scores = self._evaluate(states, normaliser, env, step, records)
-                with self.timer("checkpoint"):
+                with timer("checkpoint"):
+                    self.claim.check()
                     records.flush()
                     save_policy(self.run_dir, algo, s.seeds, states, normaliser, step)
                     checkpoint.save(self.run_dir, step, states)
-                    self._write("running", None, step)
+                    self.manifest["step"] = step
+                    self._write("running", None)
                 losses = {k: f"{v:.3g}" for k, v in rows[-1].stats.items()}
                 bar.set_postfix({"score": f"{np.mean(scores):.1f}", **losses})
         env.close()
@@ -148,11 +176,11 @@ class _Run:
         data = subset(whole, cell.settings.buffer_size)
         size = cell.settings.buffer_size
         if size is not None and size > len(whole):
-            tqdm.write(f"buffer_size={size}: {whole.id} has {len(whole)} transitions, all are used")
+            what = f"buffer_size={size}: {whole.id} has {len(whole)} transitions, all are used"
+            tqdm.write(what, file=sys.stderr)
         known = self.manifest["dataset"]
         if known is not None and known["digest"] != whole.digest:
-            self._mismatch([f"digest of {whole.id}: {known['digest']} -> {whole.digest}"])
-            self.manifest = self._manifest()
+            self._expect("data", [f"digest of {whole.id}: {known['digest']} -> {whole.digest}"])
         returns = data.episode_returns()
         if not len(returns):
             returns = whole.episode_returns()  # a subset too small to hold a whole episode
@@ -186,65 +214,20 @@ class _Run:
             scores += score.tolist()
         return scores
 
-    def _manifest(self) -> dict[str, Any]:
-        """What stands in the directory if the run can go on from there, else a new manifest."""
-        cell = self.cell
-        now = numerics(self.device, cell.runtime.threads, self.compile)
-        git = git_state(ROOT)
-        path = self.run_dir / MANIFEST
-        if path.exists():
-            old: dict[str, Any] = read_json(path)
-            if old.get("schema") != SCHEMA:
-                raise UserError(f"{path}: schema {old.get('schema')}, not {SCHEMA}; remove the run")
-            differences = mismatch(old["numerics"], now)
-            if not differences:
-                return old | {"resumed": [*old["resumed"], {"step": old["step"], "git": git}]}
-            self._mismatch(differences)
-        return {
-            "schema": SCHEMA,
-            "run_id": cell.run_id,
-            "config": cell.config,
-            "overrides": cell.overrides,
-            "dataset": None,
-            "score": {
-                "name": self.task.score.name,
-                "env_id": self.task.env_id,
-                "ref_min": self.task.score.ref_min,
-                "ref_max": self.task.score.ref_max,
-            },
-            "normaliser": None,
-            "git": git,
-            "resumed": [],
-            "versions": versions(),
-            "numerics": now,
-            "step": 0,
-            "wall_s": 0.0,
-            "split_s": Timer().split,
-        }
-
-    def _mismatch(self, differences: list[str]) -> None:
-        """Stops, or clears the directory for a new start if the config says so."""
+    def _expect(self, what: str, differences: list[str]) -> None:
+        """If there are any, stops, or starts the run over if the config says so."""
+        if not differences:
+            return
         if self.cell.settings.on_mismatch == "stop":
             raise UserError(
-                f"{self.run_dir}: was begun under other conditions: {'; '.join(differences)}. "
-                "Restore them, or start it over with on_mismatch=restart"
+                f"{self.run_dir}: was begun with other {what}: {'; '.join(differences)}. "
+                "Restore what it was, or start the run over with on_mismatch=restart"
             )
-        for name in ("eval.csv", "train.csv", "policy.safetensors", MANIFEST):
-            (self.run_dir / name).unlink(missing_ok=True)
-        checkpoint.remove(self.run_dir)
+        self._start_over()
 
-    def _write(self, status: str, error: str | None, step: int | None = None) -> None:
-        if step is not None:
-            self.manifest["step"] = step
-        m, wall = self.manifest, time.perf_counter() - self.started
-        m |= {"status": status, "error": error, "peak_memory_mb": round(peak_memory_mb(), 1)}
-        m["wall_s"] = round(self.before["wall_s"] + wall, 3)
-        m["split_s"] = {
-            k: round(self.before["split_s"][k] + v, 3) for k, v in self.timer.split.items()
-        }
-        busy = m["split_s"]["data"] + m["split_s"]["update"]
-        m["steps_per_s"] = round(m["step"] / busy, 1) if busy else None
-        write_json(self.run_dir / MANIFEST, m)
+    def _write(self, status: str, error: str | None) -> None:
+        self.claim.check()
+        manifest.write(self.run_dir, self.manifest, self.clock, status, error)
 
     def _progress(self, step: int) -> "tqdm[Any]":
         """One bar per run, on its own line in a sweep; silent when stderr is no terminal."""

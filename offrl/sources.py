@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from offrl.data.d4rl import unpack_hdf5
 from offrl.data.dataset import Dataset, ScoreRef
-from offrl.data.rollout import VERSION, behaviour_record, own_dataset
+from offrl.data.rollout import VERSION, behaviour_record, mixture, own_dataset
 from offrl.data.source import cache_dir, d4rl_file, d4rl_info
 from offrl.envs.vector import env_spec, make_env
 from offrl.errors import UserError
@@ -78,17 +78,20 @@ class Offrl:
 
     unhashed: ClassVar[tuple[str, ...]] = ()
 
+    def __post_init__(self) -> None:
+        if self.n_transitions < 1:
+            raise UserError(f"dataset.n_transitions={self.n_transitions}: must be at least 1")
+
     def id(self, env: Robot) -> str:
         return f"offrl/{env.name}/{self.quality}-{VERSION}"
 
     def task(self, env: Robot) -> Task:
         record = behaviour_record(env.name)
+        mixture(env.name, self.quality)
         reference = record["reference"]
         return Task(record["env_id"], ScoreRef("offrl-v5", reference["min"], reference["max"]))
 
     def open(self, env: Robot) -> Dataset:
-        if self.n_transitions < 1:
-            raise UserError(f"dataset.n_transitions={self.n_transitions}: must be at least 1")
         return own_dataset(env.name, self.quality, self.n_transitions, cache_dir())
 
 

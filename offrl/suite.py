@@ -1,13 +1,15 @@
 """From a command line to cells: the expansion of a sweep, without launching anything."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -36,15 +38,15 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
 
     Raises UserError, naming the key and the allowed values, for whatever is wrong with any of them.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"), _explained(overrides):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-        fixed = [
-            o.input_line or ""
-            for o in parser.parse_overrides(list(overrides))
-            if not o.is_sweep_override()
-        ]
+        parsed = parser.parse_overrides(list(overrides))
+        swept = [o.input_line for o in parsed if o.is_sweep_override()]
+        fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
         cfg = _compose(fixed, with_hydra=True)
         if not multirun and cfg.hydra.mode != RunMode.MULTIRUN:
+            if swept:
+                raise UserError(f"{swept[0]}: several values make a sweep; add -m")
             return Plan([make_cell(_plain(cfg), overrides)], False)
         params = [f"{k}={v}" for k, v in (cfg.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
@@ -57,24 +59,33 @@ def suite_cells(experiment: str) -> list[Cell]:
     return plan([f"experiment={experiment}"]).cells
 
 
-def cell_of(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
-    """The cell of a configuration that Hydra has composed."""
-    return make_cell(_plain(cfg), overrides)
+def launched_cell(cfg: DictConfig) -> Cell:
+    """The cell of a configuration that Hydra has composed and launched."""
+    overrides = HydraConfig.get().overrides
+    path = [o for o in overrides.hydra if o.startswith("hydra.searchpath=")]
+    return make_cell(_plain(cfg), [*path, *overrides.task])
 
 
 def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
-    try:
+    with _explained(overrides):
         return compose(CONFIG, list(overrides), return_hydra_config=with_hydra)
-    except (HydraException, OmegaConfBaseException) as e:
-        raise UserError(_reason(e)) from e
 
 
 def _plain(cfg: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"])
+    return OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])
 
 
-def _reason(e: Exception) -> str:
-    """One sentence for Hydra's error: the key, and the choices that there are."""
+@contextmanager
+def _explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Turns the errors of Hydra and OmegaConf into a UserError of one sentence."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as e:
+        raise UserError(_reason(e, overrides)) from e
+
+
+def _reason(e: Exception, overrides: Sequence[str]) -> str:
+    """The key, what is wrong, and the choices that there are."""
     text = str(e)
     if found := re.search(r"Could not find '(\w+)/(.+)'", text):
         group, choice = found.groups()
@@ -82,9 +93,11 @@ def _reason(e: Exception) -> str:
     if found := re.search(r"Could not override '([\w.]+)'", text):
         key = found[1]
         parent = key.rpartition(".")[0]
-        known = OmegaConf.select(_plain(compose(CONFIG, return_hydra_config=True)), parent or ".")
+        groups = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir()]
+        known = compose(CONFIG, groups)
+        node = OmegaConf.select(known, parent) if parent else known
         where = f"{parent} has" if parent else "there are"
-        names = ", ".join(map(str, known)) if isinstance(known, DictConfig) else "no keys"
+        names = ", ".join(map(str, node)) if isinstance(node, DictConfig) else "no keys"
         return f"{key}: unknown key; {where} {names}"
     return " ".join(text.split())
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ONLY = "OFFRL_ONLY"  # run ids that a launch is for; tells the workers, which inherit it
 POLL_S = 2.0  # between looks at cells that another launcher runs
+UNFINISHED = ("none", "running")  # "failed", "diverged" and "damaged" would only be so again
 
 
 def main(launch: Callable[[], object], argv: Sequence[str]) -> int:
@@ -27,6 +28,8 @@ def main(launch: Callable[[], object], argv: Sequence[str]) -> int:
         launch()  # prints, and exits by itself where it has to
         return 0
     try:
+        if args.config_dir or args.config_path or args.config_name:
+            raise UserError("own config folders are given by 'hydra.searchpath=[DIR]'")
         from offrl.suite import plan  # loads torch: not for --help
 
         work = plan(args.overrides, args.multirun)
@@ -36,6 +39,9 @@ def main(launch: Callable[[], object], argv: Sequence[str]) -> int:
     except UserError as e:
         print(f"offrl: {e}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("offrl: interrupted; the same command goes on", file=sys.stderr)
+        return 130
 
 
 def _single(launch: Callable[[], object], cell: "Cell") -> int:
@@ -54,25 +60,20 @@ def _dry_run(cells: "Sequence[Cell]") -> int:
 
 
 def _sweep(launch: Callable[[], object], cells: "Sequence[Cell]") -> int:
-    """Launches what is not complete, retries what was killed, waits for what others run."""
-    from offrl.run import status
+    """Launches what is not complete, and once more what was killed; waits for what others run."""
+    from offrl.run import require, status
 
     todo = [c for c in cells if status(c) != "complete"]
     print(f"{len(cells)} cells, {len(cells) - len(todo)} complete already", file=sys.stderr)
+    for cell in todo:
+        require(cell)
     _open_data(todo)
-    killed: list[Cell] = []
-    while todo:
-        crashed = not _launch(launch, todo)
-        dead = [c for c in todo if status(c) == "running" and not _owned(c)]
-        unstarted = [c for c in todo if status(c) == "none" and not _owned(c)]
-        killed += dead
-        if not crashed or len(unstarted) == len(todo):
+    while todo and not _launch(launch, todo):
+        unstarted = [c for c in todo if _left(c) and not _abandoned(c)]
+        if len(unstarted) == len(todo):
             break
         todo = unstarted
-    for cell in killed:  # one by one: a worker that dies takes the others down with it
-        print(f"{cell.dirname}: its process was killed; once more", file=sys.stderr)
-        _launch(launch, [cell])
-    _wait_for_others(launch, cells)
+    _finish_left(launch, cells)
     return _summary(cells)
 
 
@@ -85,7 +86,16 @@ def _launch(launch: Callable[[], object], cells: "Iterable[Cell]") -> bool:
         return not e.code
     finally:
         del os.environ[ONLY]
+        _end_workers()
     return True
+
+
+def _end_workers() -> None:
+    """Joblib keeps its workers, but they remember ONLY; and after a crash some are still dying."""
+    if "joblib" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def skipped(cell: "Cell") -> bool:
@@ -103,7 +113,7 @@ def _open_data(cells: "Iterable[Cell]") -> None:
     for (source, robot), cell in sources.items():
         try:
             source.open(robot)
-        except UserError as e:
+        except Exception as e:
             print(f"{cell.dirname}: {e}", file=sys.stderr)
 
 
@@ -114,31 +124,55 @@ def _owned(cell: "Cell") -> bool:
     return owned(run_dir_of(cell))
 
 
-def _wait_for_others(launch: Callable[[], object], cells: "Sequence[Cell]") -> None:
-    """Until no cell is claimed by another launcher; takes over what that one leaves unfinished."""
+def _abandoned(cell: "Cell") -> bool:
+    """Whether the process that ran the cell was killed: its claim is still there."""
+    from offrl.claim import holder
+    from offrl.run import run_dir_of
+
+    return holder(run_dir_of(cell)) is not None and _left(cell)
+
+
+def _left(cell: "Cell") -> bool:
+    """Whether nobody is at a cell that is not finished."""
     from offrl.run import status
 
-    waiting = [c for c in cells if status(c) in ("running", "none") and _owned(c)]
-    if waiting:
-        print(f"waiting for {len(waiting)} cells that another launcher runs", file=sys.stderr)
-    while waiting:
+    return not _owned(cell) and status(cell) in UNFINISHED  # in this order: it may just end
+
+
+def _finish_left(launch: Callable[[], object], cells: "Sequence[Cell]") -> None:
+    """Runs, one by one and once more, what was killed here or left by another launcher.
+
+    One by one, because a worker that dies takes the others down with it.  Returns when nobody is at
+    work any more.
+    """
+    from offrl.run import status
+
+    tried: set[str] = set()
+    told = False
+    while True:
+        left = [c for c in cells if c.run_id not in tried and _left(c)]
+        if left:
+            tried.add(left[0].run_id)
+            print(f"{left[0].dirname}: was not finished; once more", file=sys.stderr)
+            _launch(launch, left[:1])
+            continue
+        others = [c for c in cells if status(c) in UNFINISHED and _owned(c)]
+        if not others:
+            return
+        if not told:
+            print(f"waiting for {len(others)} cells that another process runs", file=sys.stderr)
+            told = True
         time.sleep(POLL_S)
-        left = [c for c in waiting if status(c) in ("running", "none")]
-        free = [c for c in left if not _owned(c)]
-        if free:
-            _launch(launch, free)
-        waiting = [c for c in left if c not in free]
 
 
 def _summary(cells: "Sequence[Cell]") -> int:
-    from offrl.record import read_json
-    from offrl.run import MANIFEST, run_dir_of, status
+    from offrl.manifest import state
+    from offrl.run import run_dir_of
 
-    bad = [c for c in cells if status(c) != "complete"]
+    states = [(c, *state(run_dir_of(c))) for c in cells]
+    bad = [(c, status, error) for c, status, error in states if status != "complete"]
     print(f"{len(cells) - len(bad)} of {len(cells)} cells complete", file=sys.stderr)
-    for cell in bad:
-        path = run_dir_of(cell) / MANIFEST
-        why = read_json(path).get("error") if path.exists() else None
-        print(f"  {cell.dirname}: {status(cell)}: {why or 'see above'}", file=sys.stderr)
-        print(f"    again: {cell.command} out={cell.settings.out}", file=sys.stderr)
+    for cell, status, error in bad:
+        print(f"  {cell.dirname}: {status}: {error or 'see above'}", file=sys.stderr)
+        print(f"    again: {cell.again}", file=sys.stderr)
     return 1 if bad else 0

@@ -51,6 +51,17 @@ def behaviour_record(robot: str) -> dict[str, Any]:
     return record
 
 
+def mixture(robot: str, quality: str) -> list[str]:
+    """The policies behind a quality: ["medium", "expert"] for "medium-expert".
+
+    Raises UserError, naming what there is, where one of them is missing.
+    """
+    parts, known = quality.split("-"), behaviour_record(robot)["policies"]
+    if not set(parts) <= set(known):
+        raise UserError(f"dataset.quality={quality}: {robot} has {', '.join(known)}")
+    return parts
+
+
 def behaviour(robot: str, quality: str) -> Policy:
     """The exploring policy (obs, noise) -> actions that gathers a robot's data of a quality."""
     record = behaviour_record(robot)
@@ -98,7 +109,9 @@ def _wave(policy: Policy, env: VectorEnv, first: int, address: tuple[Address, ..
         env.reset(i, address_seed(*address, "start", first + i))
     alive = np.ones(CHUNK, np.bool_)
     length, ended = np.zeros(CHUNK, np.int64), np.zeros(CHUNK, np.bool_)
-    obs, actions, rewards = [env.obs.copy()], [], []
+    obs = [env.obs.copy()]
+    actions: list[NDArray[np.float32]] = []
+    rewards: list[NDArray[np.float64]] = []
     while alive.any():
         action = policy(torch.from_numpy(env.obs), noise[len(actions)]).numpy()
         reward, terminated, truncated = env.step_alive(action, alive)
@@ -147,12 +160,9 @@ def own_dataset(robot: str, quality: str, n: int, cache_root: Path) -> Dataset:
     "medium-expert" is half of each, as in D4RL.  The cache is addressed by the policies, the
     simulator and the machine class, all of which the data depends on.
     """
-    record = behaviour_record(robot)
-    qualities = quality.split("-")
-    if not set(qualities) <= set(record["policies"]):
-        raise UserError(
-            f"dataset.quality={quality}: {robot} has {', '.join(sorted(record['policies']))}"
-        )
+    record, qualities = behaviour_record(robot), mixture(robot, quality)
+    if n < len(qualities):
+        raise UserError(f"dataset.n_transitions={n}: must be at least {len(qualities)}")
     made_from = {
         "format": "offrl-rollout-1",
         "version": VERSION,

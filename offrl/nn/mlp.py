@@ -31,8 +31,8 @@ class MLP:
     def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(weight [..., in, out], bias [..., 1, out]) of each layer, views of theta [..., P]."""
         shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (1, o))]
-        parts = theta.split([i * o for i, o in shapes], -1)
-        views = [p.unflatten(-1, shape) for p, shape in zip(parts, shapes, strict=True)]
+        parts = torch.split(theta, [i * o for i, o in shapes], -1)
+        views = [torch.unflatten(p, -1, shape) for p, shape in zip(parts, shapes, strict=True)]
         return list(zip(views[::2], views[1::2], strict=True))
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
