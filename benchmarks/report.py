@@ -27,14 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "publish":
             return publish(args.suite, args.runs)
         if args.runs is not None:
-            return show(args.runs, args.suite, args.figure)
+            return show(args.runs, args.suite, args.last_k, args.figure)
         return rebuild(args.check)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
 
 
-def show(runs_root: Path, name: str | None, figure: Path | None) -> int:
+def show(runs_root: Path, name: str | None, last_k: int, figure: Path | None) -> int:
     from offrl.atomic import write_atomic
     from offrl.report.figures import curves
     from offrl.report.load import load_runs
@@ -42,8 +42,9 @@ def show(runs_root: Path, name: str | None, figure: Path | None) -> int:
 
     suite = load_suite(name) if name else None
     runs = load_runs(runs_root, only=[c.run_id for c in suite.cells] if suite else None)
-    words = ["tables", "--runs", str(runs_root), *(["--suite", name] if name else [])]
-    print(tables(runs, suite, shlex.join(["python", "benchmarks/report.py", *words])), end="")
+    choice = ["--suite", name] if name else ["--last-k", str(last_k)]
+    words = ["python", "benchmarks/report.py", "tables", "--runs", str(runs_root), *choice]
+    print(tables(runs, suite, shlex.join(words), last_k), end="")
     if figure is not None:
         svg = curves(runs, suite)
         if svg is None:
@@ -100,6 +101,13 @@ def load_suite(name: str) -> "Suite":
     return Suite(name, suite_cells(name), options)
 
 
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--check", action="store_true", help="write nothing, exit 1 on a change")
     table.add_argument("--runs", type=Path, metavar="DIR", help="print the table of these runs")
     table.add_argument("--suite", metavar="SUITE", help="with --runs: that suite's rows only")
+    table.add_argument(
+        "--last-k",
+        type=_positive,
+        default=5,
+        metavar="K",
+        help="with --runs, without --suite: evaluations in the second score column (default 5)",
+    )
     table.add_argument("--figure", type=Path, metavar="SVG", help="with --runs: learning curves")
     copy = commands.add_parser("publish", help="finished runs of a suite -> results/SUITE")
     copy.add_argument("suite", metavar="SUITE", help="a file in conf/experiment, without .yaml")

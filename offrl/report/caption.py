@@ -17,8 +17,8 @@ def caption(
 ) -> str:
     """Markdown, one short paragraph per question a reader may have."""
     parts = [
-        f"**{options.caption}.**" if options.caption else "",
-        _protocol(cells, options.last_k),
+        f"**{options.caption.rstrip('.')}.**" if options.caption else "",
+        _protocol(cells, options),
         _scale(cells, reference),
         *_notes(cells),
         _published(cells, sources) if sources else "",
@@ -27,16 +27,20 @@ def caption(
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
-def _protocol(cells: Sequence[Cell], k: int) -> str:
-    seeds = _range(len(c.about.seeds) for c in cells)
+def _protocol(cells: Sequence[Cell], options: ReportOptions) -> str:
+    k = options.last_k
+    counts = [len(c.about.seeds) for c in cells]
+    seeds = f"{_range(counts)} seed" + ("s" if max(counts) > 1 else "")
+    single = ", (n=1) without one" if any(c.last and c.last.n == 1 for c in cells) else ""
+    floor = f" Runs of less than {options.floor:,} steps do not count." if options.floor else ""
     steps = _range(c.about.n_updates for c in cells)
     every = _range(c.about.eval_every for c in cells)
     episodes = _range(c.about.eval_episodes for c in cells)
     also = f"; `mean of last {k}`: each seed's last {k} evaluations averaged first" if k > 1 else ""
     return (
         f"Protocol: score of the last evaluation{also}. Mean over seeds ± half-width of the 95% "
-        f"Student-t interval over seeds. Budget: {seeds} seeds, {steps} gradient steps, an "
-        f"evaluation every {every} steps on {episodes} episodes."
+        f"Student-t interval over seeds{single}. Budget: {seeds}, {steps} gradient steps, an "
+        f"evaluation every {every} steps on {episodes} episodes.{floor}"
     )
 
 

@@ -13,7 +13,7 @@ from offrl.report.suite import ReportOptions, Suite
 NOTHING = "–"
 
 
-def tables(runs: Runs, suite: Suite | None, regenerate: str, last_k: int = 1) -> str:
+def tables(runs: Runs, suite: Suite | None, regenerate: str, last_k: int = 5) -> str:
     """One table per score reference, each with its caption; Markdown, ends with a newline.
 
     suite: its cells are the rows, done or not; None: a row for every cell that has runs.

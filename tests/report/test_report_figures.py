@@ -38,7 +38,7 @@ def test_same_records_same_bytes_whatever_the_settings_and_the_process(tmp_path:
     suite = demo(tmp_path)
     first = curves(load_runs(tmp_path), suite)
     assert first is not None
-    with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 20, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"xtick.direction": "in", "font.size": 20, "svg.fonttype": "none"}):
         assert curves(load_runs(tmp_path), suite) == first
         assert matplotlib.rcParams["font.size"] == 20  # and leaves others' settings alone
     code = (

@@ -157,7 +157,8 @@ def test_runs_are_shown_without_any_suite(
     assert report.main(["tables", "--runs", str(runs), "--figure", str(figure)]) == 0
     out = capsys.readouterr().out
     assert "| bc        | hopper-offrl/medium |" in out
-    assert f"`python benchmarks/report.py tables --runs {runs}`" in out
+    assert f"`python benchmarks/report.py tables --runs {runs} --last-k 5`" in out
+    assert "mean of last 5" in out
     assert figure.read_text().startswith("<?xml")
     assert (tmp_path / "README.md").read_text() == README
     assert report.main(["tables", "--runs", str(runs), "--suite", "demo"]) == 0

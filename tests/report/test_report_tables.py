@@ -90,7 +90,10 @@ def test_a_cell_whose_seeds_all_diverged_is_no_row_of_numbers(tmp_path: Path) ->
 
 def test_one_seed_shows_no_interval(tmp_path: Path) -> None:
     write_run(tmp_path, FakeCell(config()))
-    (row,) = rows(tables(load_runs(tmp_path), None, "R"))
+    text = tables(load_runs(tmp_path), None, "R")
+    (row,) = rows(text)
+    assert "(n=1) without one" in text
+    assert "1 seed," in text
     assert re.fullmatch(r"\d+\.\d \(n=1\)", row["score (offrl-v5) ± 95%"])
 
 
@@ -113,8 +116,10 @@ def test_below_the_floor_is_not_run(tmp_path: Path) -> None:
     runs = load_runs(tmp_path)
     at_floor = Suite("demo", cells, ReportOptions(floor=5000))
     assert rows(tables(runs, at_floor, "R"))[0]["seeds"] == "2/2"
-    (row,) = rows(tables(runs, Suite("demo", cells, ReportOptions(floor=5001)), "R"))
+    text = tables(runs, Suite("demo", cells, ReportOptions(floor=5001)), "R")
+    (row,) = rows(text)
     assert row["score ± 95%"] == "not run"
+    assert "less than 5,001 steps do not count" in text
     assert row["seeds"] == "0/2 (2 below the floor)"
     assert "python benchmarks/train.py -m" in row["overrides"]
 
