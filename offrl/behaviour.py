@@ -1,7 +1,7 @@
 """Choosing behaviour policies from an online run, after D4RL's recipe, and recording them.
 
-expert: the best evaluated policy.  medium: one with a third to a half of the expert's return.
-random: the untrained one.
+expert: the best, exploring, of the five best evaluated policies.  medium: one with a third to a half
+of the expert's return.  random: the untrained one.
 """
 
 import json
@@ -24,6 +24,7 @@ from offrl.evaluate import CHUNK
 from offrl.online import Online, policy_path
 from offrl.versions import git_state, numerics
 
+SHORTLIST = 5  # of the best evaluated policies, for the expert
 FRESH = 100  # episodes, from start states that no evaluation of the training has used
 MEDIUM = (1 / 3, 1 / 2)  # of the expert's return
 
@@ -47,15 +48,19 @@ def publish(
     steps = [int(step) for step in curve.index.to_numpy()]
     env = VectorEnv(env_id, CHUNK)
 
-    def measure(step: int) -> Candidate:
+    def measure(step: int, purpose: str = "record") -> Candidate:
         tensors, _ = load_tensors(policy_path(run.out, step))
         policy = exploring(run.algo, tensors)
-        episodes = roll_out(policy, env, ("fresh", robot, step), 0, FRESH)[:FRESH]
+        episodes = roll_out(policy, env, (purpose, robot, step), 0, FRESH)[:FRESH]
         candidate = Candidate(step, np.array([e.return_ for e in episodes]))
-        report(f"step {step}: {candidate.returns.mean():.1f} over {FRESH} fresh episodes")
+        report(f"step {step}: {candidate.returns.mean():.1f} over {FRESH} episodes ({purpose})")
         return candidate
 
-    expert = measure(steps[int(curve.to_numpy().argmax())])
+    # the evaluations are greedy and few: the likeliest ones are compared on what will be recorded,
+    # and the winner is measured again, on other episodes
+    likeliest = [steps[i] for i in curve.to_numpy().argsort()[::-1][:SHORTLIST]]
+    best = max((measure(s, "selection") for s in likeliest), key=lambda c: float(c.returns.mean()))
+    expert = measure(best.step)
     chosen = {"random": measure(0), "medium": _medium(curve, expert, measure), "expert": expert}
     policies = {}
     for quality, candidate in chosen.items():

@@ -1,0 +1,36 @@
+# make demo: the first result table.  make test: the tests.  Both set everything up first.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-full lint setup clean
+
+demo: $(READY)
+	$(PY) benchmarks/train.py experiment=demo
+	$(PY) benchmarks/report.py tables --runs runs --suite demo --figure runs/demo.svg
+
+test: lint
+	$(PY) -m pytest -m "not full"
+
+test-full: lint
+	$(PY) -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+setup: $(READY)
+
+# d4rl is only the oracle of a test; its own requirements cannot be installed any more
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt --no-deps d4rl gym gym-notices
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV)
