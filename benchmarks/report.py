@@ -56,8 +56,10 @@ def show(runs_root: Path, name: str | None, last_k: int, figure: Path | None) ->
 
 def rebuild(check: bool) -> int:
     from offrl.report import readme
+    from offrl.report.policies import policies
 
-    files = readme.build(ROOT / "README.md", ROOT / "results", load_suite)
+    others = {"behaviour": policies(ROOT / "offrl" / "policies")}
+    files = readme.build(ROOT / "README.md", ROOT / "results", load_suite, others)
     if not check:
         for path in readme.write(files):
             print(f"wrote {path.relative_to(ROOT)}")

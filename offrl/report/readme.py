@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from offrl.atomic import write_atomic
 from offrl.errors import UserError
@@ -18,11 +19,17 @@ _MARKER = re.compile(r"<!-- (/?)table:([\w.-]+) -->")
 _CLIP = 60  # lines of a figure's difference that are worth printing
 
 
-def build(readme: Path, results: Path, suite: Callable[[str], Suite]) -> dict[Path, str]:
+def build(
+    readme: Path,
+    results: Path,
+    suite: Callable[[str], Suite],
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> dict[Path, str]:
     """The README and figure files as they should be.
 
     A suite is one that the README has markers for, published or not; `suite` makes it from its
-    name. Raises UserError for markers that do not pair, and for a published suite without any.
+    name.  `others` are sections that are no suite.  Raises UserError for markers that do not pair,
+    and for a published suite without any.
     """
     text = _read(readme)
     names = marked(text, str(readme))
@@ -34,8 +41,10 @@ def build(readme: Path, results: Path, suite: Callable[[str], Suite]) -> dict[Pa
                 f"add the lines {opening(name)} and {closing(name)}"
             )
     files: dict[Path, str] = {}
-    sections: dict[str, str] = {}
+    sections = {name: text for name, text in others.items() if name in names}
     for name in names:
+        if name in others:
+            continue
         s = suite(name)
         folder = results / name
         runs = load_runs(folder) if name in published else no_runs()
