@@ -1,0 +1,39 @@
+"""A policy's first evaluation episode, as an animated GIF."""
+
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offrl.atomic import write_atomic
+from offrl.envs.vector import VectorEnv
+from offrl.evaluate import Policy, evaluate
+
+EVERY = 2  # steps per frame
+SHRINK = 2  # pixels per pixel
+
+
+def film(policy: Policy, env_id: str, path: Path) -> None:
+    """Writes episode 0 of `policy`.  Raises UserError where it cannot be rendered or written."""
+    env = VectorEnv(env_id, 1, {"render_mode": "rgb_array"})
+    frames: list[NDArray[np.uint8]] = []
+    steps = 0
+
+    def filmed(obs: Tensor, noise: Tensor) -> Tensor:
+        nonlocal steps
+        if steps % EVERY == 0:
+            picture: Any = env.envs[0].render()
+            frames.append(np.asarray(picture)[::SHRINK, ::SHRINK])
+        steps += 1
+        return policy(obs, noise)
+
+    evaluate(filmed, env, 1)
+    per_second = env.envs[0].metadata.get("render_fps", 50)
+    env.close()
+    pause_ms = max(20, round(1000 * EVERY / per_second))  # browsers slow down what is faster
+    data = imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=pause_ms, loop=0)
+    assert data is not None
+    write_atomic(path, data)
