@@ -1,0 +1,48 @@
+"""The commands that the README and the contributing guide show are commands that exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from offrl.suite import plan
+
+ROOT = Path(__file__).resolve().parents[1]
+FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [line for block in FENCE.findall(text) for line in block.splitlines()]
+    return [line.split(" #")[0].strip() for line in lines if line.startswith(("python ", "make "))]
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "train.py" in c])
+def test_training_commands_plan(command: str) -> None:
+    words = shlex.split(command)[2:]
+    overrides = [w for w in words if w != "-m"]
+    assert plan(overrides, "-m" in words).cells
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make ")])
+def test_make_targets_exist(command: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in command.removeprefix("make ").split():
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_scripts_that_are_named_answer_help() -> None:
+    scripts = {shlex.split(c)[1] for c in commands() if c.startswith("python ")}
+    assert {"benchmarks/train.py", "benchmarks/evaluate.py", "benchmarks/report.py"} <= scripts
+    for script in sorted(scripts):
+        done = subprocess.run(
+            [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert Path(script).name in done.stdout
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) >= 6
