@@ -23,7 +23,7 @@ def target_class(node: DictConfig, where: str) -> type[Any]:
     try:
         cls = get_class(node["_target_"])
     except (ImportError, ValueError, OmegaConfBaseException) as e:
-        raise UserError(f"{where}._target_: {e}") from e
+        raise UserError(f"{where}._target_: {' '.join(str(e).split())}") from e
     if not is_dataclass(cls):
         raise UserError(f"{where}._target_: {node['_target_']} is not a dataclass")
     return cls
@@ -81,4 +81,6 @@ def explain(e: OmegaConfBaseException, where: str, names: list[str]) -> str:
             )
         case ValidationError() if "to Integer" in first_line:
             return f"{key}: {first_line}; write integers in full, 1000000 and not 1e6"
+        case ValidationError() if "is not a ListConfig" in first_line:
+            return f"{key}: must be a list, written as {key}=[...]"
     return f"{key}: {first_line}"

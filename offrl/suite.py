@@ -11,6 +11,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -40,7 +41,10 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
     """
     with initialize_config_dir(str(CONF), version_base="1.3"), _explained(overrides):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-        parsed = parser.parse_overrides(list(overrides))
+        parsed = [_parse(parser, o) for o in overrides]
+        for o in parsed:
+            if o.is_sweep_override() and not o.is_discrete_sweep():
+                raise UserError(f"{o.input_line}: list the values, as in {o.key_or_group}=1,2")
         swept = [o.input_line for o in parsed if o.is_sweep_override()]
         fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
         cfg = _compose(fixed, with_hydra=True)
@@ -66,6 +70,14 @@ def launched_cell(cfg: DictConfig) -> Cell:
     return make_cell(_plain(cfg), [*path, *overrides.task])
 
 
+def _parse(parser: OverridesParser, override: str) -> Override:
+    try:
+        return parser.parse_override(override)
+    except HydraException as e:
+        reason = " ".join(str(e.__cause__ or e).split())
+        raise UserError(f"{override}: cannot be read: {reason}; are quotes missing?") from e
+
+
 def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     with _explained(overrides):
         return compose(CONFIG, list(overrides), return_hydra_config=with_hydra)
@@ -86,7 +98,7 @@ def _explained(overrides: Sequence[str]) -> Iterator[None]:
 
 def _reason(e: Exception, overrides: Sequence[str]) -> str:
     """The key, what is wrong, and the choices that there are."""
-    text = str(e)
+    text = str(e) or str(e.__cause__)
     if found := re.search(r"Could not find '(\w+)/(.+)'", text):
         group, choice = found.groups()
         return f"{group}={choice}: unknown choice; there are {', '.join(choices(group))}"
