@@ -9,6 +9,8 @@ from typing import ClassVar
 from torch import Generator
 
 from offrl.algos.bc import BC, State
+from offrl.algos.td3_bc import TD3BC
+from offrl.sources import File
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,13 @@ class Lethal(BC):
                 Path(self.once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().init(g)
+
+
+@dataclass(frozen=True)
+class SameTD3BC(TD3BC):
+    """By another name."""
+
+
+@dataclass(frozen=True)
+class SameFile(File):
+    """By another name."""

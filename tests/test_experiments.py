@@ -1,0 +1,152 @@
+"""Every choice of conf/ composes; a run's identity is what can move a number, and nothing else."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import cell
+
+from offrl.data.rollout import behaviour_record
+from offrl.errors import UserError
+from offrl.suite import CONF, choices, plan, suite_cells
+
+POLICIES = CONF.parent / "offrl" / "policies"
+DATASETS = [d for d in choices("dataset") if d != "file"]
+
+
+def promised(env: str, dataset: str) -> bool:
+    """Whether the suite has this data: D4RL's always, its own where a record says so."""
+    source, _, quality = dataset.partition("/")
+    record = POLICIES / f"{env}.json"
+    if source != "offrl":
+        return True
+    return record.exists() and {*quality.split("-")} <= {
+        *json.loads(record.read_text())["policies"]
+    }
+
+
+@pytest.mark.parametrize(("algo", "env"), [*itertools.product(choices("algo"), choices("env"))])
+def test_every_choice_composes(algo: str, env: str) -> None:
+    ids = set()
+    for dataset in DATASETS:
+        overrides = (f"algo={algo}", f"env={env}", f"dataset={dataset}")
+        if promised(env, dataset):
+            c = cell(*overrides)
+            assert c.config["algo"]["name"] == algo
+            assert c.dirname.startswith(f"{algo}_{env}_{dataset.replace('/', '-')}_")
+            ids.add(c.run_id)
+        else:
+            with pytest.raises(UserError, match=env):
+                cell(*overrides)
+    assert len(ids) == sum(promised(env, d) for d in DATASETS)
+    assert cell(f"algo={algo}", f"env={env}", "dataset=file", "dataset.path=x.hdf5")
+
+
+def test_the_promised_policies_are_there() -> None:
+    records = list(POLICIES.glob("*.json"))
+    assert records
+    for record in records:
+        for quality in behaviour_record(record.stem)["policies"]:
+            assert (POLICIES / f"{record.stem}-{quality}.safetensors").is_file()
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_is_a_suite(experiment: str) -> None:
+    work = plan([f"experiment={experiment}"])
+    assert work.sweep, "without hydra.mode: MULTIRUN it would run one default cell in silence"
+    cells = suite_cells(experiment)
+    assert cells
+    assert len({c.run_id for c in cells}) == len({c.dirname for c in cells}) == len(cells)
+    for c in (cells[0], cells[-1]):  # every cell's command is that cell alone
+        (again,) = plan(c.overrides).cells
+        assert again.run_id == c.run_id
+
+
+def test_the_demo_is_what_the_readme_says() -> None:
+    cells = suite_cells("demo")
+    assert len(cells) == 2 * 2 * 2 * 3
+    for c in cells:
+        s = c.settings
+        assert (s.n_updates, s.eval_every, s.eval_episodes) == (5000, 1000, 5)
+        assert c.config["buffer_size"] == 100_000
+        assert c.config["dataset"]["n_transitions"] == 100_000
+
+
+FILE = ("algo=td3_bc", "dataset=file", "dataset.path=a/data.hdf5")
+BASE = cell(*FILE)
+
+SAME = [
+    "out=elsewhere",
+    "launcher=joblib",
+    "runtime.threads=4",
+    "runtime.compile=true",
+    "runtime.device=cuda",
+    "on_mismatch=restart",
+    "dry_run=true",
+    "report.title=x",
+    "report.last_k=5",
+    "dataset.path=b/data.hdf5",
+    "hydra.verbose=true",
+]
+
+
+@pytest.mark.parametrize("override", SAME)
+def test_how_it_is_run_is_not_its_identity(override: str) -> None:
+    assert cell(*FILE, override).run_id == BASE.run_id
+
+
+OTHER: dict[str, Any] = {
+    "seeds": "[1]",
+    "n_updates": 2000,
+    "eval_every": 2500,
+    "eval_episodes": 7,
+    "buffer_size": 1000,
+    "norm_obs": "false",
+    "batch_size": 32,
+    "n_step": 3,
+    "gamma": 0.9,
+    "algo.name": "other",
+    "algo._target_": "toy_algos.SameTD3BC",
+    "algo.hidden": "[8]",
+    "algo.period": 4,
+    "env.name": "other",
+    "env.task": "Walker2d",
+    "dataset.source": "other",
+    "dataset._target_": "toy_algos.SameFile",
+    "dataset.quality": "other",
+    "dataset.name": "other",
+    "dataset.keep_timeouts": "true",
+    "dataset.env_id": "Hopper-v5",
+}
+
+
+def keys(config: dict[str, Any]) -> list[str]:
+    """algo.lr and the like, for every leaf."""
+    nested = [f"{k}.{inner}" for k, v in config.items() if isinstance(v, dict) for inner in keys(v)]
+    return nested + [k for k, v in config.items() if not isinstance(v, dict)]
+
+
+@pytest.mark.parametrize("key", [k for k in keys(BASE.config) if k != "dataset.id"])
+def test_every_other_key_is(key: str) -> None:
+    value = OTHER.get(key, 0.125)  # what is not listed is a float
+    assert cell(*FILE, f"{key}={value}").run_id != BASE.run_id
+
+
+def test_identity_of_data() -> None:
+    """By id, version and parameters; D4RL's mirrors are only where it comes from."""
+    d4rl = cell("dataset=d4rl/medium")
+    assert cell("dataset=d4rl/medium", "dataset.mirrors=[http://x]").run_id == d4rl.run_id
+    own = cell("dataset=offrl/medium")
+    assert own.config["dataset"]["id"].startswith("offrl/hopper/medium-v")
+    assert cell("dataset=offrl/medium", "dataset.n_transitions=1000").run_id != own.run_id
+
+
+def test_the_run_id_does_not_change_by_itself() -> None:
+    """A changed id orphans all runs that users have; that needs an entry in the CHANGELOG."""
+    golden = Path(__file__).with_name("run_id.json")
+    expected = json.loads(golden.read_text())
+    c = cell(*expected["overrides"])
+    assert json.loads(json.dumps(c.config)) == expected["config"]
+    assert c.run_id == expected["run_id"]
