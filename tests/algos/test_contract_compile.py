@@ -1,0 +1,77 @@
+"""torch.compile: one full graph, traced once, that computes what the eager update does."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from problem import algorithm, batch, distance, noise, same_bits
+from torch._dynamo.utils import counters
+
+from offrl.engine import Engine
+from offrl.rng import generator
+from offrl.types import AnyAlgorithm
+
+BATCHED = pytest.mark.parametrize("batched", [False, True], ids=["in_turns", "vmap"])
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="Inductor needs a C++ compiler"
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def engine(algo: AnyAlgorithm, batched: bool = False, **how: Any) -> Engine:
+    states = [algo.init(generator(seed, "init")) for seed in (0, 1)]
+    return Engine(algo, states, batched=batched, **how)
+
+
+def step(e: Engine, algo: AnyAlgorithm, u: int) -> list[Any]:
+    return e.step([batch(algo, s, u) for s in (0, 1)], [noise(algo, s, u) for s in (0, 1)])
+
+
+def agrees_with_eager(algo: AnyAlgorithm, batched: bool, backend: str) -> None:
+    compiled = engine(algo, batched, compile=True, backend=backend)
+    eager = engine(algo, batched)
+    stats = step(compiled, algo, 0), step(eager, algo, 0)
+    assert distance(*stats) < 1e-5
+    assert distance(compiled.states, eager.states) < 1e-5
+    for u in range(1, 100):
+        stats = step(compiled, algo, u), step(eager, algo, u)
+        if u == 4:
+            assert counters["stats"]["unique_graphs"] == 1
+    assert distance(*stats) < 0.01
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+
+
+@BATCHED
+def test_the_update_is_one_graph_traced_once(algo: AnyAlgorithm, batched: bool) -> None:
+    agrees_with_eager(algo, batched, "aot_eager")
+
+
+@needs_compiler
+def test_inductor_agrees_with_eager() -> None:
+    agrees_with_eager(algorithm("bc"), False, "inductor")
+
+
+@needs_compiler
+@pytest.mark.full
+@BATCHED
+def test_inductor_agrees_with_eager_for_every_algorithm(algo: AnyAlgorithm, batched: bool) -> None:
+    agrees_with_eager(algo, batched, "inductor")
+
+
+def test_a_repeated_compiled_run_has_the_same_bits() -> None:
+    algo = algorithm("td3_bc")
+    ends = []
+    for _ in range(2):
+        e = engine(algo, compile=True, backend="aot_eager")
+        ends.append((step(e, algo, 0), step(e, algo, 1), e.states))
+    assert same_bits(*ends)
