@@ -20,7 +20,7 @@ from offrl.errors import UserError
 from offrl.sources import Robot, Source
 from offrl.types import AnyAlgorithm, Spec
 
-UNHASHED = ("out", "launcher", "runtime", "on_mismatch", "dry_run", "report")
+UNHASHED = ("out", "launcher", "runtime", "on_mismatch", "dry_run", "prefetch", "report")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Settings:
     out: str
     on_mismatch: str
     dry_run: bool
+    prefetch: bool
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         report,
         json.loads(json.dumps(config)),
         [o for o in overrides if _scientific(o)],
-        [o for o in overrides if not o.startswith("dry_run=")],
+        [o for o in overrides if not o.startswith(("dry_run=", "prefetch="))],
     )
     if "/" in cell.dirname:
         raise UserError(f"{cell.dirname}: a name in it has a slash; it is to be the run's folder")

@@ -35,6 +35,8 @@ def main(launch: Callable[[], object], argv: Sequence[str]) -> int:
         work = plan(args.overrides, args.multirun)
         if work.cells[0].settings.dry_run:
             return _dry_run(work.cells)
+        if work.cells[0].settings.prefetch:
+            return 0 if _open_data(work.cells) else 1
         return _sweep(launch, work.cells) if work.sweep else _single(launch, work.cells[0])
     except UserError as e:
         print(f"offrl: {e}", file=sys.stderr)
@@ -104,17 +106,20 @@ def skipped(cell: "Cell") -> bool:
     return only is not None and cell.run_id not in only.split(",")
 
 
-def _open_data(cells: "Iterable[Cell]") -> None:
-    """Fetches or makes the data before the workers need it, each once.
+def _open_data(cells: "Iterable[Cell]") -> bool:
+    """Fetches or makes the data before the workers need it, each once; whether all of it is there.
 
     What fails here fails again in its cell, and is reported there.
     """
     sources = {(c.source, c.robot): c for c in cells}
+    failed = False
     for (source, robot), cell in sources.items():
         try:
             source.open(robot)
         except Exception as e:
+            failed = True
             print(f"{cell.dirname}: {e}", file=sys.stderr)
+    return not failed
 
 
 def _owned(cell: "Cell") -> bool:

@@ -85,6 +85,7 @@ SAME = [
     "runtime.device=cuda",
     "on_mismatch=restart",
     "dry_run=true",
+    "prefetch=true",
     "report.title=x",
     "report.last_k=5",
     "dataset.path=b/data.hdf5",

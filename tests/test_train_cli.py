@@ -132,6 +132,20 @@ def test_dry_run_prints_the_cells_and_does_nothing(train: Train, hopper: Path) -
     assert c.dirname in second
 
 
+def test_prefetch_gets_the_data_and_runs_nothing(
+    train: Train, hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "empty_cache"
+    monkeypatch.setenv("OFFRL_DATA", str(cache))
+    args = ("-m", *TINY, "dataset=file", "seeds=[0],[1]", "prefetch=true")
+    assert train(*args, f"dataset.path={hopper}").code == 0
+    assert list(cache.glob("*/states.npy"))
+    missing = train(*args, "dataset.path=/nowhere/x.hdf5")
+    assert missing.code == 1
+    assert "/nowhere/x.hdf5" in missing.err
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
 def test_the_printed_command_can_be_copied(train: Train, tmp_path: Path) -> None:
     """Also with a path that needs quotes for the shell and for Hydra."""
     folder = tmp_path / "a folder, k=v [x] it's"
