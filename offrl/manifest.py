@@ -47,7 +47,14 @@ def begun(run_dir: Path) -> Content | None:
             f"{path}: of schema {schema}, this version reads schema {SCHEMA}: continue the run "
             f"with the version that began it, or remove {run_dir} to start over"
         )
-    return old | {"resumed": [*old["resumed"], {"step": old["step"], "git": git_state(ROOT)}]}
+    return old
+
+
+def note_start(content: Content, step: int) -> None:
+    """Notes that a process trains from `step` on; the first one of a run is not "resumed"."""
+    content["step"] = step
+    if "status" in content:  # it has been written before
+        content["resumed"].append({"step": step, "git": git_state(ROOT)})
 
 
 def new(cell: Cell, task: Task, numerics: dict[str, str | int]) -> Content:

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from offrl import checkpoint, manifest
+from offrl.atomic import remove_leftovers
 from offrl.cell import Cell
 from offrl.claim import Claim, claim, holder
 from offrl.data.dataset import Dataset, check_dims
@@ -98,6 +99,8 @@ class _Run:
         self.task: Task = cell.source.task(cell.robot)
         self.device = torch.device(cell.runtime.device)
         self.numerics = numerics(self.device, cell.runtime.threads, _compile(cell))
+        for name in (manifest.NAME, "*.csv", "*.safetensors"):
+            remove_leftovers(run_dir, name)
         begun = manifest.begun(run_dir)
         self._start(begun) if begun else self._start_over()
 
@@ -143,6 +146,7 @@ class _Run:
         states = tuple(algo.init(generator(seed, "init", device=self.device)) for seed in s.seeds)
         step, states = checkpoint.load(self.run_dir, states) or (0, states)
         records.truncate_after(step)
+        manifest.note_start(self.manifest, step)
         compiled, batched = bool(self.numerics["compile"]), self.device.type == "cuda"
         engine = Engine(algo, states, compile=compiled, batched=batched)
         loop = Loop(algo, s.seeds, transitions, self.device, timer)

@@ -138,6 +138,12 @@ def _die_at(n: int) -> None:
     os.replace = lethal  # in the child alone
 
 
+def complete_in_child(c: Cell) -> Path:
+    """For several threads: a process that has started some cannot be forked safely any more."""
+    assert not killed_at_write(lambda: complete(c), 0)
+    return run_dir_of(c)
+
+
 def interrupted(c: Cell, n: int) -> Path:
     """A run that was killed at its n-th write: 1 is the manifest, and then an evaluation writes
     eval.csv, train.csv, policy, checkpoint and manifest: 2 to 6, 7 to 11, ...
