@@ -74,7 +74,7 @@ def run(cell: Cell) -> Outcome:
             return _Run(cell, run_dir, mine).finish()
     except UserError as e:
         return Outcome("failed", run_dir, str(e))
-    except Exception:
+    except (Exception, SystemExit):
         return Outcome("failed", run_dir, traceback.format_exc())
 
 
@@ -124,7 +124,7 @@ class _Run:
         except (Diverged, FloatingPointError) as e:
             self._write("diverged", str(e))
             return Outcome("diverged", self.run_dir, str(e))
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             with contextlib.suppress(UserError):  # a full disk or a lost claim: `e` says it
                 kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
                 self._write("failed", f"{kind}{e}")

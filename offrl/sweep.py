@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
@@ -81,15 +82,28 @@ def _sweep(launch: Callable[[], object], cells: "Sequence[Cell]") -> int:
 
 def _launch(launch: Callable[[], object], cells: "Iterable[Cell]") -> bool:
     """One Hydra launch that does only `cells`.  False if it was ended by a dying worker."""
-    os.environ[ONLY] = ",".join(c.run_id for c in cells)
+    only = ",".join(c.run_id for c in cells)
     try:
-        launch()
-    except SystemExit as e:
-        return not e.code
+        # full errors: raised here, instead of a traceback and an exit
+        with _environment(**{ONLY: only, "HYDRA_FULL_ERROR": "1"}):
+            launch()
+        return True
+    except (Exception, SystemExit) as e:
+        print(f"{type(e).__name__}: {str(e).partition('. ')[0]}", file=sys.stderr)
+        return False
     finally:
-        del os.environ[ONLY]
         _end_workers()
-    return True
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {k: os.environ.get(k) for k in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
 
 
 def _end_workers() -> None:
@@ -178,6 +192,7 @@ def _summary(cells: "Sequence[Cell]") -> int:
     bad = [(c, status, error) for c, status, error in states if status != "complete"]
     print(f"{len(cells) - len(bad)} of {len(cells)} cells complete", file=sys.stderr)
     for cell, status, error in bad:
-        print(f"  {cell.dirname}: {status}: {error or 'see above'}", file=sys.stderr)
+        killed = "its process was killed" if _abandoned(cell) else "see above"
+        print(f"  {cell.dirname}: {status}: {error or killed}", file=sys.stderr)
         print(f"    again: {cell.again}", file=sys.stderr)
     return 1 if bad else 0

@@ -1,0 +1,185 @@
+"""Sweeps: no cell ends a sweep; what was killed is run once more; launchers share the work."""
+
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from harness import (
+    SMALL_NET,
+    TINY,
+    Train,
+    cell,
+    interrupted,
+    manifest,
+    results,
+    spawn,
+    tiny,
+    wait_until,
+    write_hopper,
+)
+
+from offrl.run import run_dir_of, status
+
+TESTS = str(Path(__file__).parent)
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> str:
+    """Algorithms that die, as overrides of the command line."""
+    folder = tmp_path / "conf" / "algo"
+    folder.mkdir(parents=True)
+    for name, target, key, value in (
+        ("dies_once", "Lethal", "once", tmp_path / "died"),
+        ("dies", "Lethal", "once", ""),
+        ("logged", "Logged", "log", tmp_path / "log"),
+    ):
+        (folder / f"{name}.yaml").write_text(
+            "# @package _global_\nalgo:\n"
+            f"  name: {name}\n  _target_: toy_algos.{target}\n  {key}: '{value}'\n"
+            "  lr: 1e-3\n  hidden: [16]\n"
+        )
+    return f"hydra.searchpath=['{tmp_path / 'conf'}']"
+
+
+def again(err: str) -> list[list[str]]:
+    """The arguments of the commands that the summary lists."""
+    commands = [line.partition("again: ")[2] for line in err.splitlines() if "again: " in line]
+    return [shlex.split(c)[2:] for c in commands]
+
+
+def test_diverged_and_failed_cells_do_not_end_a_sweep(
+    train: Train, hopper: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "missing.hdf5"
+    args = (*TINY[1:], SMALL_NET, "dataset=file", f"dataset.path='{bad}','{hopper}'")
+    done = train("-m", *args, "algo=td3_bc", "algo.critic_lr=1e30,1e-3", "out=o")
+    assert done.code == 1
+    assert "1 of 4 cells complete" in done.err
+    listed = again(done.err)
+    assert len(listed) == 3
+    statuses = {}
+    for a in listed:
+        (c,) = [cell(*a)]
+        key = c.algo.critic_lr, c.config["dataset"]["name"]
+        statuses[key] = status(c)
+        assert manifest(run_dir_of(c))["error"]
+        assert manifest(run_dir_of(c))["error"] in done.err
+    assert statuses == {
+        (1e30, "hopper"): "diverged",
+        (1e30, "missing"): "failed",
+        (1e-3, "missing"): "failed",
+    }
+    assert "not finite" in done.err or "is nan" in done.err or "is inf" in done.err
+
+    write_hopper(bad)
+    once_more = train(*next(a for a in listed if "algo.critic_lr=0.001" in a))
+    assert once_more.code == 0, once_more.err
+    assert manifest(once_more.run_dir)["status"] == "complete"
+    assert manifest(once_more.run_dir)["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("override", "word"), [("out=file/x", "out=file/x"), ("runtime.device=cuda", "GPU")]
+)
+def test_what_no_cell_could_do_is_said_once(
+    train: Train, hopper: Path, override: str, word: str
+) -> None:
+    if word == "GPU" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    Path("file").write_text("")
+    done = train("-m", *TINY, "dataset=file", f"dataset.path={hopper}", "seeds=[0],[1]", override)
+    assert done.code == 1
+    first, second = done.err.splitlines()
+    assert first == "2 cells, 0 complete already"
+    assert word in second
+    assert not Path("runs").exists()
+
+
+def test_killed_workers(hopper: Path, tmp_path: Path, conf: str) -> None:
+    """Joblib's workers take each other down; all cells complete but the one that always dies."""
+    args = (conf, *TINY[1:], "dataset=file", f"dataset.path={hopper}", f"out={tmp_path / 'o'}")
+    process = spawn(
+        *("-m", *args, "launcher=joblib", "hydra.launcher.n_jobs=2"),
+        "algo=dies,dies_once,logged",
+        cwd=tmp_path,
+        PYTHONPATH=TESTS,
+    )
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "2 of 3 cells complete" in err
+    (listed,) = again(err)
+    assert "algo=dies" in listed
+    assert err.count("once more") >= 2
+    assert "its process was killed" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "died").exists()
+    once, logged = (run_dir_of(cell(*args, f"algo={a}")) for a in ("dies_once", "logged"))
+    assert manifest(once)["status"] == manifest(logged)["status"] == "complete"
+
+
+def test_two_launchers_share_a_suite(hopper: Path, tmp_path: Path, conf: str) -> None:
+    args = (
+        *("-m", conf, "algo=logged", "dataset=file", f"dataset.path={hopper}"),
+        *("n_updates=400", "eval_every=400", "eval_episodes=1", "batch_size=8"),
+        *("seeds=[0],[1],[2],[3]", f"out={tmp_path / 'o'}"),
+    )
+    launchers = [spawn(*args, cwd=tmp_path, PYTHONPATH=TESTS) for _ in range(2)]
+    ends = [p.communicate(timeout=240) for p in launchers]
+    assert [p.returncode for p in launchers] == [0, 0], ends
+    manifests = [manifest(d) for d in (tmp_path / "o").iterdir() if d.name != ".hydra"]
+    assert [m["status"] for m in manifests] == ["complete"] * 4
+    starts = (tmp_path / "log").read_text().split()
+    assert len(starts) == 4, "every cell is trained once"
+    for _, err in ends:
+        assert "4 of 4 cells complete" in err
+
+
+def test_what_another_launcher_leaves_is_taken_over(hopper: Path, tmp_path: Path) -> None:
+    """The other one, a single run here, is killed while this launcher waits for it."""
+    args = (*TINY[:1], "n_updates=4000", "eval_every=4000", "eval_episodes=1", "batch_size=8")
+    args = (*args, SMALL_NET, "dataset=file", f"dataset.path={hopper}", f"out={tmp_path / 'o'}")
+    other = spawn(*args, cwd=tmp_path)
+    c = cell(*args)
+    wait_until(lambda: status(c) == "running", other)
+    other.send_signal(signal.SIGSTOP)  # at work, as far as anybody can see
+    launcher = spawn("-m", *args, cwd=tmp_path)
+    assert launcher.stderr is not None
+    seen = ""
+    while "waiting for 1 cells" not in seen:
+        line = launcher.stderr.readline()
+        assert line, seen
+        seen += line
+    other.send_signal(signal.SIGKILL)
+    other.communicate()
+    _, rest = launcher.communicate(timeout=240)
+    assert launcher.returncode == 0, seen + rest
+    assert "once more" in rest
+    assert status(c) == "complete"
+
+
+def test_a_sweep_continues_what_was_interrupted(train: Train, hopper: Path, tmp_path: Path) -> None:
+    run_dir = interrupted(tiny(hopper, tmp_path / "o"), 6)
+    sweep = ("-m", *TINY, SMALL_NET, "dataset=file", f"dataset.path={hopper}", "seeds=[0],[1]")
+    done = train(*sweep, f"out={tmp_path / 'o'}")
+    assert done.code == 0
+    assert "once more" not in done.err
+    assert [r["step"] for r in manifest(run_dir)["resumed"]] == [20]
+    whole = train(*sweep, "out=whole")
+    assert results(Path.cwd() / "whole" / run_dir.name) == results(run_dir)
+    assert whole.code == 0
+
+
+def test_a_damaged_manifest_does_not_end_a_sweep(
+    train: Train, hopper: Path, tmp_path: Path
+) -> None:
+    run_dir = interrupted(tiny(hopper, tmp_path / "o"), 6)
+    (run_dir / "manifest.json").write_text("{")
+    done = train(
+        *("-m", *TINY, SMALL_NET, "dataset=file", f"dataset.path={hopper}", "seeds=[0],[1]"),
+        f"out={tmp_path / 'o'}",
+    )
+    assert done.code == 1
+    assert "1 of 2 cells complete" in done.err
+    assert str(run_dir / "manifest.json") in done.err
