@@ -13,10 +13,10 @@ demo: $(READY)
 	$(PY) benchmarks/report.py tables --runs runs --suite demo --figure runs/demo.svg
 
 test: lint
-	$(PY) -m pytest -m "not full"
+	$(PY) -m pytest -n auto --dist loadfile -m "not full"
 
 test-full: lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
