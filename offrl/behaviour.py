@@ -1,7 +1,7 @@
 """Choosing behaviour policies from an online run, after D4RL's recipe, and recording them.
 
-expert: of the five best evaluated policies the best one when exploring.  medium: one with a third to a
-half of the expert's return.  random: the untrained one.
+expert: of the five best evaluated policies the best one when exploring.  medium: one with a third
+to a half of the expert's return.  random: the untrained one.
 """
 
 import json
