@@ -21,10 +21,12 @@ from torch.utils._pytree import tree_map
 from offrl import checkpoint
 from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
+from offrl.errors import UserError
 from offrl.evaluate import CHUNK, Episode, evaluate
-from offrl.record import EvalRow, Records, TrainRow, scalars
+from offrl.record import EvalRow, Records, TrainRow, read_json, scalars, write_json
 from offrl.rng import address_seed, generator
 from offrl.types import OnlineAlgorithm, Transition
+from offrl.versions import mismatch, numerics
 
 SLICE = 50  # updates whose noise is drawn at once: a fixed size, so that resuming changes nothing
 
@@ -85,21 +87,22 @@ class Online:
     def train(self, report: Callable[[int, float, float], None]) -> None:
         """Runs to n_steps, from where it stopped; after every evaluation calls
         report(step, mean return, steps per second) and keeps the policy of that step.
+
+        Raises UserError where `out` holds a training with other settings.
         """
         spec = self.algo.spec
         (self.out / "policies").mkdir(parents=True, exist_ok=True)
+        self._same_settings()
         env, eval_env = VectorEnv(self.env_id, 1), VectorEnv(self.env_id, self.eval_episodes)
         replay = Replay(self.out / "replay.f32", self.n_steps, spec.obs_shape[0], spec.action_dim)
         records = Records(self.out)
 
         state = self.algo.init(generator(self.seed, "init"))
         resumed = checkpoint.load(self.out, state)
-        step = 0
-        if resumed is None:
+        step, state = resumed or (0, state)
+        records.truncate_after(step)
+        if step == 0:
             self._keep_policy(0, state)
-        else:
-            step, state = resumed
-            records.truncate_after(step)
         engine = Engine(self.algo, [state], compile=self.compile)
         while step < self.n_steps:
             start = time.perf_counter()
@@ -110,6 +113,21 @@ class Online:
             episodes = self.evaluate(engine.states[0], eval_env)
             self._keep(step, engine.states[0], episodes, train_row, records, replay)
             report(step, float(np.mean([e.return_ for e in episodes])), speed)
+
+    def _same_settings(self) -> None:
+        """A training is continued only as it was begun; it may be made longer."""
+        path = self.out / "settings.json"
+        algo = {f"algo.{k}": str(v) for k, v in vars(self.algo).items()}
+        own = ("env_id", "gamma", "seed", "start_steps", "eval_every", "eval_episodes")
+        settings = algo | {k: getattr(self, k) for k in own}
+        settings |= numerics("cpu", torch.get_num_threads(), self.compile)
+        if not path.exists():
+            write_json(path, settings)
+        elif differences := mismatch(read_json(path), settings):
+            raise UserError(
+                f"{self.out}: holds a training that was begun otherwise: {'; '.join(differences)}. "
+                "Restore what it was, or choose another out"
+            )
 
     def evaluate(self, state: Any, env: VectorEnv) -> list[Episode]:
         """Greedy episodes from start states that are the same at every evaluation."""

@@ -1,0 +1,182 @@
+"""Online training for behaviour policies: it resumes in every bit, and ends in committed files."""
+
+import json
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from harness import ROOT, killed_at_write
+
+from offrl import behaviour
+from offrl.algos.sac import SAC
+from offrl.checkpoint import load_tensors
+from offrl.data.digest import sha256_file
+from offrl.data.rollout import exploring
+from offrl.envs.vector import VectorEnv, env_spec
+from offrl.errors import UserError
+from offrl.evaluate import CHUNK
+from offrl.online import Online, Replay, policy_path
+from offrl.types import Spec
+
+
+def online(out: Path, env_id: str = "Hopper-v5") -> Online:
+    env = env_spec(env_id)
+    spec = Spec(env.obs_shape, env.action_dim, env.max_action, 8)
+    algo = SAC(spec, 0.005, 3e-4, 3e-4, 3e-4, 1.0, (16, 16))
+    return Online(algo, env_id, 0.99, 0, 120, 20, 40, 2, out, False)
+
+
+def left(out: Path) -> dict[str, bytes]:
+    files = [out / "eval.csv", out / "train.csv", *sorted((out / "policies").iterdir())]
+    return {p.name: p.read_bytes() for p in files}
+
+
+def quiet(*_: float) -> None:
+    pass
+
+
+def test_it_resumes_in_every_bit(tmp_path: Path) -> None:
+    """Killed at each of its writes in turn: rows, policies, checkpoints."""
+    whole = online(tmp_path / "whole")
+    whole.train(quiet)
+    expected = left(whole.out)
+    steps = [0, 40, 80, 120]
+    assert [n for n in expected if n.endswith("safetensors")] == [
+        policy_path(Path(), s).name for s in steps
+    ]
+    assert len(set(expected.values())) == len(expected)
+
+    killed, n = online(tmp_path / "killed"), 0
+    while killed_at_write(lambda: killed.train(quiet), 2 + n % 6):
+        n += 1
+        assert n < 50
+    assert n >= 5
+    assert left(killed.out) == expected
+
+
+def test_a_longer_training_begins_like_a_shorter_one(tmp_path: Path) -> None:
+    short = replace(online(tmp_path / "o"), n_steps=40)
+    short.train(quiet)
+    online(tmp_path / "o").train(quiet)
+    online(tmp_path / "whole").train(quiet)
+    assert left(tmp_path / "o") == left(tmp_path / "whole")
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    run = online(tmp_path)
+    replace(run, n_steps=40).train(quiet)
+    before = left(tmp_path)
+    with pytest.raises(UserError, match=r"seed: 0 -> 1.*another out"):
+        replace(run, seed=1).train(quiet)
+    with pytest.raises(UserError, match=r"algo\.tau: 0\.005 -> 0\.5"):
+        replace(run, algo=replace(run.algo, tau=0.5)).train(quiet)
+    assert left(tmp_path) == before
+
+
+def test_replay(tmp_path: Path) -> None:
+    """What is written is what is drawn; a terminal zeroes the discount, a time-out does not."""
+    replay = Replay(tmp_path / "replay", 4, 3, 2)
+    g = torch.Generator().manual_seed(0)
+    rows = [(torch.randn(3, generator=g), torch.randn(3, generator=g)) for _ in range(3)]
+    for i, (obs, next_obs) in enumerate(rows):
+        action = torch.full((2,), float(i))
+        replay.write(i, obs.numpy(), next_obs.numpy(), action, 10.0 * i, i == 1)
+    replay.flush()
+    for r in (replay, Replay(tmp_path / "replay", 8, 3, 2)):  # also after a restart, longer
+        b = r.gather(torch.tensor([2, 1, 0]), 0.9)
+        torch.testing.assert_close(b.obs, torch.stack([rows[i][0] for i in (2, 1, 0)]))
+        torch.testing.assert_close(b.next_obs, torch.stack([rows[i][1] for i in (2, 1, 0)]))
+        assert b.action.tolist() == [[2, 2], [1, 1], [0, 0]]
+        assert b.reward.tolist() == [20, 10, 0]
+        torch.testing.assert_close(b.discount, torch.tensor([0.9, 0.0, 0.9]))
+
+
+def collect(monkeypatch: pytest.MonkeyPatch, *args: str) -> int | str | None:
+    """benchmarks/collect.py, in this process."""
+    path = ROOT / "benchmarks" / "collect.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *args])
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as e:
+        return e.code
+    return 0
+
+
+COLLECT = (
+    *("env=hopper", "n_steps=120", "start_steps=20", "eval_every=40", "eval_episodes=2"),
+    *("batch_size=8", "algo.hidden=[16,16]", "compile=false"),
+)
+
+
+def test_collect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert collect(monkeypatch, *COLLECT, "out=o") == 0
+    out, err = capsys.readouterr()
+    assert out == "o\n"
+    assert [line.split(":")[0] for line in err.splitlines()] == ["step 40", "step 80", "step 120"]
+    online(tmp_path / "direct").train(quiet)
+    assert left(tmp_path / "o") == left(tmp_path / "direct")  # the config is the same as above
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["direct", "o"]
+
+    code = collect(monkeypatch, *COLLECT, "out=o", "seed=1")
+    assert "seed: 0 -> 1" in str(code)
+
+
+def test_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into a repository of its own.  These policies have all learnt nothing."""
+    run = online(tmp_path / "o")
+    run.train(quiet)
+    (tmp_path / "repository" / "offrl" / "policies").mkdir(parents=True)
+    config: dict[str, Any] = {
+        "algo": {"name": "sac"},
+        "env": {},
+        "out": "/somewhere",
+        "seed": 0,
+        "threads": 1,
+        "compile": False,
+    }
+    said: list[str] = []
+    monkeypatch.setattr(behaviour, "MEDIUM", (100.0, 200.0))
+    with pytest.raises(UserError, match="none of the ten likeliest policies"):
+        behaviour.publish(run, config, "toy", tmp_path / "repository", said.append)
+    folder = tmp_path / "repository" / "offrl" / "policies"
+    assert list(folder.iterdir()) == []
+
+    monkeypatch.setattr(behaviour, "MEDIUM", (0.0, 10.0))
+    # the best one is the last: there must be others before it to choose from
+    header = "seed,step,episode,return,length,score\n"
+    rows = [f"0,{step},0,{step},9,{step}\n" for step in (40, 80, 120)]
+    (run.out / "eval.csv").write_text(header + "".join(rows))
+    monkeypatch.setattr(behaviour, "SHORTLIST", 1)
+    behaviour.publish(run, config, "toy", tmp_path / "repository", said.append)
+    record = json.loads((folder / "toy.json").read_text())
+    assert record["policies"]["random"]["step"] == 0
+    assert record["policies"]["expert"]["step"] == 120
+    assert record["policies"]["medium"]["step"] in (40, 80)
+    assert record["trained_steps"] == 120
+    assert record["training"] == {"seed": 0, "threads": 1, "compile": False}
+    assert record["reference"]["max"] == record["policies"]["expert"]["return_mean"]
+    for quality, entry in record["policies"].items():
+        path = folder / f"toy-{quality}.safetensors"
+        assert entry["sha256"] == sha256_file(path)
+        assert entry["fresh_episodes"] == 100
+        assert entry["return_min"] <= entry["return_mean"] <= entry["return_max"]
+    assert any("step 120" in s for s in said)
+
+
+def test_exploring_acts_with_the_weights_that_it_is_given(tmp_path: Path) -> None:
+    run = online(tmp_path)
+    replace(run, n_steps=40).train(quiet)
+    tensors, _ = load_tensors(policy_path(run.out, 40))
+    env = VectorEnv("Hopper-v5", 1)
+    obs = torch.from_numpy(env.reset(0, 0)).expand(CHUNK, -1)
+    noise = torch.zeros(CHUNK, 3)
+    trained = exploring(run.algo, tensors)(obs, noise)
+    untrained = exploring(run.algo, load_tensors(policy_path(run.out, 0))[0])(obs, noise)
+    assert (trained != untrained).any()
