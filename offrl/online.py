@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from offrl import checkpoint
+from offrl.atomic import remove_leftovers
+from offrl.claim import claim
 from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
@@ -88,10 +90,17 @@ class Online:
         """Runs to n_steps, from where it stopped; after every evaluation calls
         report(step, mean return, steps per second) and keeps the policy of that step.
 
-        Raises UserError where `out` holds a training with other settings.
+        Raises UserError where `out` holds a training with other settings, or another process.
         """
+        with claim(self.out) as mine:
+            if mine is None:
+                raise UserError(f"{self.out}: another process is training there")
+            self._train(report)
+
+    def _train(self, report: Callable[[int, float, float], None]) -> None:
         spec = self.algo.spec
-        (self.out / "policies").mkdir(parents=True, exist_ok=True)
+        (self.out / "policies").mkdir(exist_ok=True)
+        remove_leftovers(self.out / "policies", "*")
         self._same_settings()
         env, eval_env = VectorEnv(self.env_id, 1), VectorEnv(self.env_id, self.eval_episodes)
         replay = Replay(self.out / "replay.f32", self.n_steps, spec.obs_shape[0], spec.action_dim)

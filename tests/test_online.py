@@ -14,6 +14,7 @@ from harness import ROOT, killed_at_write
 from offrl import behaviour
 from offrl.algos.sac import SAC
 from offrl.checkpoint import load_tensors
+from offrl.claim import claim
 from offrl.data.digest import sha256_file
 from offrl.data.rollout import exploring
 from offrl.envs.vector import VectorEnv, env_spec
@@ -33,6 +34,11 @@ def online(out: Path, env_id: str = "Hopper-v5") -> Online:
 def left(out: Path) -> dict[str, bytes]:
     files = [out / "eval.csv", out / "train.csv", *sorted((out / "policies").iterdir())]
     return {p.name: p.read_bytes() for p in files}
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with claim(tmp_path), pytest.raises(UserError, match="another process"):
+        online(tmp_path).train(quiet)
 
 
 def quiet(*_: float) -> None:
