@@ -28,13 +28,17 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def create_durably(path: Path, data: bytes) -> None:
-    """Writes a file that must not exist yet, and fsyncs it.  Raises OSError."""
+    """Writes a file that must not exist yet, and fsyncs it.  Raises OSError, and leaves nothing."""
     # not tempfile.mkstemp: its mode 0600 would survive the rename, the umask should decide
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    with os.fdopen(fd, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from offrl.atomic import write_atomic
 from offrl.envs.vector import VectorEnv
+from offrl.errors import UserError
 from offrl.evaluate import Policy, evaluate
 
 EVERY = 2  # steps per frame
@@ -25,8 +26,7 @@ def film(policy: Policy, env_id: str, path: Path) -> None:
     def filmed(obs: Tensor, noise: Tensor) -> Tensor:
         nonlocal steps
         if steps % EVERY == 0:
-            picture: Any = env.envs[0].render()
-            frames.append(np.asarray(picture)[::SHRINK, ::SHRINK])
+            frames.append(_picture(env)[::SHRINK, ::SHRINK])
         steps += 1
         return policy(obs, noise)
 
@@ -37,3 +37,14 @@ def film(policy: Policy, env_id: str, path: Path) -> None:
     data = imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=pause_ms, loop=0)
     assert data is not None
     write_atomic(path, data)
+
+
+def _picture(env: VectorEnv) -> NDArray[np.uint8]:
+    try:
+        picture: Any = env.envs[0].render()
+    except Exception as e:  # of whatever graphics library is there, or is not
+        raise UserError(
+            f"{env.env_id}: cannot be rendered: {e}; set MUJOCO_GL to what this machine has: "
+            "egl, osmesa or glfw"
+        ) from e
+    return np.asarray(picture)
