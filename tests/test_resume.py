@@ -94,6 +94,13 @@ def test_killed_once_at_any_write(hopper: Path, tmp_path: Path) -> None:
     assert not killed_at_write(lambda: complete(tiny(hopper, tmp_path / "13")), 13)
 
 
+def test_evaluations_do_not_change_what_is_learnt(
+    hopper: Path, tmp_path: Path, uneven: dict[str, bytes]
+) -> None:
+    args = (*UNEVEN, f"dataset.path={hopper}", f"out={tmp_path}", "eval_every=1300")
+    assert results(complete(cell(*args)))["policy.safetensors"] == uneven["policy.safetensors"]
+
+
 @pytest.mark.full
 def test_kill_loop(hopper: Path, tmp_path: Path, uneven: dict[str, bytes]) -> None:
     """The real command, killed at random moments: start-up, training, evaluation, writing."""

@@ -21,6 +21,7 @@ from harness import (
     write_hopper,
 )
 
+from offrl.data.subset import subset
 from offrl.suite import choices, plan
 
 
@@ -74,14 +75,20 @@ def test_the_same_command_again_changes_no_file(train: Train, hopper: Path) -> N
 
 def test_the_contract_for_one_run(train: Train, tmp_path: Path) -> None:
     done = train(
-        *("algo=td3_bc", "env=hopper", "dataset=offrl/medium", "buffer_size=500"),
+        *("algo=td3_bc", "env=hopper", "dataset=offrl/medium", "buffer_size=1200"),
         *("norm_obs=false", "seeds=[0,1]", "n_updates=40", "eval_every=20", "eval_episodes=2"),
         *("dataset.n_transitions=2000", SMALL_NET, f"out={tmp_path / 'o'}"),
     )
     assert done.code == 0, done.err
     content = manifest(done.run_dir)
-    assert content["dataset"]["n_transitions"] == 500
+    assert content["dataset"]["n_transitions"] == 1200
     assert content["normaliser"] is None
+    c = cell(*content["overrides"])
+    whole = c.source.open(c.robot)
+    returns = subset(whole, 1200).episode_returns()
+    assert 0 < len(returns) < len(whole.episode_returns())
+    assert content["dataset"]["return_mean"] == pytest.approx(returns.mean())
+    assert content["dataset"]["return_best"] == returns.max()
     assert content["step"] == 40
     lines = (done.run_dir / "eval.csv").read_text().splitlines()
     assert [line.split(",")[:3] for line in lines[1:]] == [
@@ -191,7 +198,7 @@ def test_overrides_reproduce_the_run(args: list[str]) -> None:
 
 def test_seeds_may_share_a_process_or_not(train: Train, hopper: Path) -> None:
     """A seed learns the same alone and in company (the last bits of a batched product aside)."""
-    args = (*TINY, SMALL_NET, "dataset=file", f"dataset.path={hopper}")
+    args = (*TINY, "algo=td3_bc", SMALL_NET, "dataset=file", f"dataset.path={hopper}")
     both = train(*args, "seeds=[0,1]").run_dir
     alone = train(*args, "seeds=[1]").run_dir
     of_1 = [x for x in results(both)["eval.csv"].splitlines() if x.startswith(b"1,")]

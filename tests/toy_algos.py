@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -31,16 +32,28 @@ class Logged(BC):
 
 
 @dataclass(frozen=True)
-class Lethal(BC):
-    """Kills its process: the first time, or, where `once` is empty, every time."""
+class DiesOnce(BC):
+    """Kills its process, but not if the file `sign` is there, which it makes."""
 
-    once: str
+    sign: str
 
     def init(self, g: Generator) -> State:
-        if not self.once or not Path(self.once).exists():
-            if self.once:
-                Path(self.once).touch()
+        if not Path(self.sign).exists():
+            Path(self.sign).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().init(g)
+
+
+@dataclass(frozen=True)
+class Dies(BC):
+    """Kills its process, as soon as the file `sign` is there."""
+
+    sign: str
+
+    def init(self, g: Generator) -> State:
+        while not Path(self.sign).exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
         return super().init(g)
 
 
