@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offrl.errors import UserError
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a clone works uninstalled
 
 if TYPE_CHECKING:
     from offrl.report.suite import Suite
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    from offrl.errors import UserError
+
     try:
         if args.command == "publish":
             return publish(args.suite, args.runs)
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(runs_root: Path, name: str | None, last_k: int, figure: Path | None) -> int:
     from offrl.atomic import write_atomic
+    from offrl.errors import UserError
     from offrl.report.figures import curves
     from offrl.report.load import load_runs
     from offrl.report.tables import tables
@@ -90,6 +92,7 @@ def load_suite(name: str) -> "Suite":
     """Raises UserError for a name that no experiment has."""
     from omegaconf import OmegaConf
 
+    from offrl.errors import UserError
     from offrl.report.suite import ReportOptions, Suite
     from offrl.suite import suite_cells
 

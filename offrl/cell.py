@@ -6,7 +6,6 @@ launcher is not.
 
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from offrl.config import algorithm_class, build, target_class, typed
 from offrl.envs.vector import env_spec
 from offrl.errors import UserError
+from offrl.loop import BLOCK
+from offrl.report.suite import ReportOptions
 from offrl.sources import Robot, Source
 from offrl.types import AnyAlgorithm, Spec
 
@@ -46,19 +47,8 @@ class Settings:
 class Runtime:
     """conf/runtime: how a run is executed."""
 
-    device: str
     threads: int
     compile: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a suite is shown."""
-
-    title: str | None
-    caption: str | None
-    last_k: int
-    floor: int
 
 
 GROUPS = ("algo", "env", "dataset", "runtime", "report")
@@ -73,7 +63,6 @@ class Cell:
     source: Source
     settings: Settings
     runtime: Runtime
-    report: Report
     config: dict[str, Any]  # what is hashed, as JSON
     overrides: list[str]  # what reproduces its numbers on the command line
     given: list[str]  # all overrides: also where and how it runs
@@ -104,10 +93,16 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
     settings = _settings(cfg)
     robot = Robot(**typed(cfg.env, Robot, "env"))
     source_class = target_class(cfg.dataset, "dataset")
-    source: Source = source_class(**typed(cfg.dataset, source_class, "dataset"))
+    source_values = typed(cfg.dataset, source_class, "dataset")
+    source: Source = source_class(**source_values)
     env_id = source.task(robot).env_id
     env = env_spec(env_id)
     cls = algorithm_class(cfg.algo)
+    if hasattr(cls, "explore"):
+        raise UserError(
+            f"algo={cfg.algo.name}: learns online; benchmarks/collect.py trains it, "
+            "and train.py trains offline algorithms"
+        )
     if cls.continuous != env.continuous:
         kinds = {True: "continuous", False: "discrete"}
         raise UserError(
@@ -116,8 +111,8 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         )
     spec = Spec(env.obs_shape, env.action_dim, env.max_action, settings.batch_size)
     algo = build(cfg.algo, spec)
-    if algo.period < 1:
-        raise UserError(f"algo.period={algo.period}: must be at least 1")
+    if not 1 <= algo.period <= BLOCK:
+        raise UserError(f"algo.period={algo.period}: must lie between 1 and {BLOCK}")
     for key in ("n_updates", "eval_every"):
         if getattr(settings, key) % algo.period:
             raise UserError(
@@ -126,23 +121,21 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
     scientific = {f.name: getattr(settings, f.name) for f in fields(Settings)}
     for key in UNHASHED:
         scientific.pop(key, None)
-    dataset = OmegaConf.to_container(cfg.dataset, resolve=True)
-    assert isinstance(dataset, dict)
+    # the typed values, not their spelling: alpha=2 and alpha=2.0 are one run
+    dataset = {k: v for k, v in source_values.items() if k not in source.unhashed}
     config = {
         **scientific,
-        "algo": OmegaConf.to_container(cfg.algo, resolve=True),
+        "algo": {k: cfg.algo[k] for k in ("name", "_target_")} | typed(cfg.algo, cls, "algo"),
         "env": asdict(robot),
-        "dataset": {k: v for k, v in dataset.items() if k not in source.unhashed}
-        | {"id": source.id(robot)},
+        "dataset": dataset | {"_target_": cfg.dataset["_target_"], "id": source.id(robot)},
     }
-    report = Report(**typed(cfg.report, Report, "report"))
+    ReportOptions.from_node({str(k): v for k, v in cfg.report.items()}, "config")  # a check only
     cell = Cell(
         algo,
         robot,
         source,
         settings,
         _runtime(cfg),
-        report,
         json.loads(json.dumps(config)),
         [o for o in overrides if _scientific(o)],
         [o for o in overrides if not o.startswith(("dry_run=", "prefetch="))],
@@ -167,8 +160,6 @@ def _runtime(cfg: DictConfig) -> Runtime:
         raise UserError(f"runtime.compile={r.compile}: choose auto, true or false")
     if r.threads < 1:
         raise UserError(f"runtime.threads={r.threads}: must be at least 1")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", r.device):
-        raise UserError(f"runtime.device={r.device}: choose cpu, cuda or cuda:<number>")
     return replace(r, compile=compile)
 
 

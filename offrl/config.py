@@ -1,5 +1,6 @@
 """From composed YAML to typed objects: names and types live in dataclasses, values in YAML."""
 
+import math
 from dataclasses import fields, is_dataclass, make_dataclass
 from typing import Any, get_type_hints
 
@@ -58,7 +59,16 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
     except OmegaConfBaseException as e:
         raise UserError(explain(e, where, names)) from e
     assert isinstance(values, dict)
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{_path(where, key)}={value}: must be a finite number")
+        if key == "hidden" and any(width < 1 for width in value):
+            raise UserError(f"{_path(where, key)}={value}: layers have at least one unit")
     return {str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _path(*keys: object) -> str:
+    return ".".join(str(k) for k in keys if k)
 
 
 def explain(e: OmegaConfBaseException, where: str, names: list[str]) -> str:

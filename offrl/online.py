@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from offrl import checkpoint
 from offrl.atomic import remove_leftovers
-from offrl.claim import claim
+from offrl.claim import Claim, claim
 from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
@@ -95,9 +95,9 @@ class Online:
         with claim(self.out) as mine:
             if mine is None:
                 raise UserError(f"{self.out}: another process is training there")
-            self._train(report)
+            self._train(report, mine)
 
-    def _train(self, report: Callable[[int, float, float], None]) -> None:
+    def _train(self, report: Callable[[int, float, float], None], mine: Claim) -> None:
         spec = self.algo.spec
         (self.out / "policies").mkdir(exist_ok=True)
         remove_leftovers(self.out / "policies", "*")
@@ -120,6 +120,7 @@ class Online:
             step += size
             speed = size / (time.perf_counter() - start)
             episodes = self.evaluate(engine.states[0], eval_env)
+            mine.check()
             self._keep(step, engine.states[0], episodes, train_row, records, replay)
             report(step, float(np.mean([e.return_ for e in episodes])), speed)
 

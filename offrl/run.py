@@ -5,6 +5,7 @@ The same cell again is skipped if it is complete, and continued, bit for bit, if
 
 import contextlib
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,9 @@ from offrl.versions import mismatch, numerics
 COMPILE_FROM = 30_000  # updates from which on compiling pays the minute that it costs
 
 
+HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a cell stands: "complete", "failed", "diverged", or "claimed" by another process."""
@@ -61,7 +65,7 @@ def run(cell: Cell) -> Outcome:
     """Runs a cell to its end.  Never raises: a failure is an outcome, and never ends a sweep."""
     run_dir = run_dir_of(cell)
     try:
-        if status(cell) == "complete":
+        if status(cell) == "complete" and holder(run_dir) is None:
             return Outcome("complete", run_dir)
         require(cell)
         with claim(run_dir) as mine:
@@ -69,7 +73,8 @@ def run(cell: Cell) -> Outcome:
                 by = holder(run_dir) or {"host": "unknown", "pid": "unknown"}
                 why = f"another process runs it: {by['host']}, process {by['pid']}"
                 return Outcome("claimed", run_dir, why)
-            if status(cell) == "complete":  # since just now
+            if status(cell) == "complete":  # since just now, or killed while it cleaned up
+                checkpoint.remove(run_dir)
                 return Outcome("complete", run_dir)
             return _Run(cell, run_dir, mine).finish()
     except UserError as e:
@@ -79,9 +84,7 @@ def run(cell: Cell) -> Outcome:
 
 
 def require(cell: Cell) -> None:
-    """Raises UserError where this machine cannot run a cell: no GPU, `out` cannot be written."""
-    if cell.runtime.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"runtime.device={cell.runtime.device}: no usable GPU here")
+    """Raises UserError where a cell cannot be run: `out` cannot be written."""
     out = run_dir_of(cell).parent
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,7 @@ class _Run:
     def __init__(self, cell: Cell, run_dir: Path, mine: Claim) -> None:
         self.cell, self.run_dir, self.claim = cell, run_dir, mine
         self.task: Task = cell.source.task(cell.robot)
-        self.device = torch.device(cell.runtime.device)
+        self.device = torch.device("cpu")
         self.numerics = numerics(self.device, cell.runtime.threads, _compile(cell))
         for name in (manifest.NAME, "*.csv", "*.safetensors"):
             remove_leftovers(run_dir, name)
@@ -112,7 +115,10 @@ class _Run:
         checkpoint.remove(self.run_dir)
         for name in ("eval.csv", "train.csv", "policy.safetensors", manifest.NAME):
             (self.run_dir / name).unlink(missing_ok=True)
-        self._start(manifest.new(self.cell, self.task, self.numerics))
+        content = manifest.new(self.cell, self.task, self.numerics)
+        if _wants_compile(self.cell) and not HAS_COMPILER:
+            content["note"] = "eager: no C++ compiler was found (CXX, else g++)"
+        self._start(content)
 
     def finish(self) -> Outcome:
         """Trains to the end and writes the status, whatever it is."""
@@ -147,8 +153,7 @@ class _Run:
         step, states = checkpoint.load(self.run_dir, states) or (0, states)
         records.truncate_after(step)
         manifest.note_start(self.manifest, step)
-        compiled, batched = bool(self.numerics["compile"]), self.device.type == "cuda"
-        engine = Engine(algo, states, compile=compiled, batched=batched)
+        engine = Engine(algo, states, compile=bool(self.numerics["compile"]))
         loop = Loop(algo, s.seeds, transitions, self.device, timer)
         self._write("running", None)
         with self._progress(step) as bar:
@@ -186,8 +191,7 @@ class _Run:
         if known is not None and known["digest"] != whole.digest:
             self._expect("data", [f"digest of {whole.id}: {known['digest']} -> {whole.digest}"])
         returns = data.episode_returns()
-        if not len(returns):
-            returns = whole.episode_returns()  # a subset too small to hold a whole episode
+        # a subset may be too small to hold a whole episode: then nothing is said of returns
         self.manifest["dataset"] = {
             "id": whole.id,
             "digest": whole.digest,
@@ -250,7 +254,9 @@ class _Run:
 
 def _compile(cell: Cell) -> bool:
     """Whether to compile: decided once, from the whole length of the run."""
-    wanted = cell.runtime.compile == "true" or (
-        cell.runtime.compile == "auto" and cell.settings.n_updates >= COMPILE_FROM
-    )
-    return wanted and shutil.which("g++") is not None  # eager is the fallback, see numerics
+    return _wants_compile(cell) and HAS_COMPILER  # eager is the fallback
+
+
+def _wants_compile(cell: Cell) -> bool:
+    long = cell.settings.n_updates >= COMPILE_FROM
+    return cell.runtime.compile == "true" or (cell.runtime.compile == "auto" and long)

@@ -54,7 +54,8 @@ class D4RL:
     unhashed: ClassVar[tuple[str, ...]] = ("mirrors",)
 
     def id(self, env: Robot) -> str:
-        return f"d4rl/{d4rl_info(env.name, self.quality).dataset_id}"
+        suffix = "+timeouts" if self.keep_timeouts else ""  # not what others trained on
+        return f"d4rl/{d4rl_info(env.name, self.quality).dataset_id}{suffix}"
 
     def task(self, env: Robot) -> Task:
         info = d4rl_info(env.name, self.quality)
@@ -97,7 +98,7 @@ class Offrl:
 
 @dataclass(frozen=True)
 class File:
-    """An HDF5 file in D4RL's layout, scored with D4RL's references of the robot, if it has any."""
+    """An HDF5 file in D4RL's layout, scored with D4RL's references on D4RL's environments."""
 
     source: str
     quality: str
@@ -115,6 +116,8 @@ class File:
         try:
             info = d4rl_info(env.name, "medium")  # the references are one set per robot
         except UserError:
+            return Task(self.env_id, ScoreRef("return", None, None))
+        if self.env_id != info.env_id:  # another version, or another robot: another scale
             return Task(self.env_id, ScoreRef("return", None, None))
         return Task(self.env_id, ScoreRef("d4rl", info.ref_min, info.ref_max))
 

@@ -97,7 +97,6 @@ SAME = [
     "launcher=joblib",
     "runtime.threads=4",
     "runtime.compile=true",
-    "runtime.device=cuda",
     "on_mismatch=restart",
     "dry_run=true",
     "prefetch=true",

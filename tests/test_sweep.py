@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 from harness import (
     SMALL_NET,
     TINY,
@@ -80,14 +79,10 @@ def test_diverged_and_failed_cells_do_not_end_a_sweep(
     assert manifest(once_more.run_dir)["error"] is None
 
 
-@pytest.mark.parametrize(
-    ("override", "word"), [("out=file/x", "out=file/x"), ("runtime.device=cuda", "GPU")]
-)
+@pytest.mark.parametrize(("override", "word"), [("out=file/x", "out=file/x")])
 def test_what_no_cell_could_do_is_said_once(
     train: Train, hopper: Path, override: str, word: str
 ) -> None:
-    if word == "GPU" and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     Path("file").write_text("")
     done = train("-m", *TINY, "dataset=file", f"dataset.path={hopper}", "seeds=[0],[1]", override)
     assert done.code == 1

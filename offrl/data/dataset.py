@@ -32,7 +32,7 @@ class Dataset:
     transition: terminated there, or truncated if `terminated` is false.
     """
 
-    id: str  # "d4rl/hopper/medium-v2", "file/my_file", "offrl/hopper/medium-v0"
+    id: str  # "d4rl/hopper-medium-v2", "file/my_file", "offrl/hopper/medium-v0"
     digest: str  # SHA-256 of the source and the view that was taken of it
     states: NDArray[np.float32]  # [M, D]
     index: NDArray[np.int64]  # [N]

@@ -6,7 +6,8 @@ on demand, the same on every machine of one class, and cached.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from offrl.checkpoint import load_tensors
 from offrl.config import build
 from offrl.data.dataset import Dataset
 from offrl.data.digest import sha256_file
-from offrl.data.store import open_dataset, write_dataset
+from offrl.data.store import content_digest, open_dataset, write_dataset
 from offrl.envs.vector import VectorEnv, env_spec
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, Policy
@@ -158,7 +159,8 @@ def own_dataset(robot: str, quality: str, n: int, cache_root: Path) -> Dataset:
     """`n` transitions of a robot and quality, from the cache or rolled out now.
 
     "medium-expert" is half of each, as in D4RL.  The cache is addressed by the policies, the
-    simulator and the machine class, all of which the data depends on.
+    simulator and the machine class, all of which the data depends on; the digest is one of the
+    bytes that came out.
     """
     record, qualities = behaviour_record(robot), mixture(robot, quality)
     if n < len(qualities):
@@ -171,20 +173,29 @@ def own_dataset(robot: str, quality: str, n: int, cache_root: Path) -> Dataset:
         "n": n,
         "numerics": numerics("cpu", 1, False),
     }
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
     try:
-        return open_dataset(cache_root, digest)
+        dataset = open_dataset(cache_root, key)
     except FileNotFoundError:
-        pass
-    env = VectorEnv(record["env_id"], CHUNK)
+        meta = {"id": f"offrl/{robot}/{quality}-{VERSION}", "made_from": made_from}
+        dataset = write_dataset(cache_root, key, _roll_out_mixture(robot, qualities, n), meta)
+    return replace(dataset, digest=content_digest(cache_root, key))
+
+
+def _roll_out_mixture(robot: str, qualities: Sequence[str], n: int) -> dict[str, NDArray[Any]]:
+    """Equal shares of each quality, on one thread, which may matter to the last bit."""
+    env = VectorEnv(behaviour_record(robot)["env_id"], CHUNK)
     shares = np.diff(np.linspace(0, n, len(qualities) + 1).astype(int)).tolist()
-    parts = []
-    for q, share in zip(qualities, shares, strict=True):
-        address = ("rollout", robot, q, VERSION)
-        parts.append(columns(roll_out(behaviour(robot, q), env, address, share), share))
-    env.close()
-    meta = {"id": f"offrl/{robot}/{quality}-{VERSION}", "made_from": made_from}
-    return write_dataset(cache_root, digest, concatenate(parts), meta)
+    parts, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for q, share in zip(qualities, shares, strict=True):
+            address = ("rollout", robot, q, VERSION)
+            parts.append(columns(roll_out(behaviour(robot, q), env, address, share), share))
+    finally:
+        torch.set_num_threads(threads)
+        env.close()
+    return concatenate(parts)
 
 
 def concatenate(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -88,6 +88,13 @@ def open_dataset(cache_root: Path, digest: str) -> Dataset:
         ) from e
 
 
+def content_digest(cache_root: Path, digest: str) -> str:
+    """SHA-256 of what a stored dataset holds, whatever it was made from."""
+    meta = json.loads((cache_root / digest / "meta.json").read_text(encoding="utf-8"))
+    columns = {name: meta["columns"][name]["sha256"] for name in _LAYOUT}
+    return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
+
+
 def _map(path: Path, described: Mapping[str, object]) -> NDArray[Any]:
     # Mapped copy-on-write and handed out read-only: pages are shared by all processes, and not
     # even a torch tensor over them (torch knows no read-only tensors) could change the file.

@@ -9,8 +9,8 @@ import numpy as np
 
 from offrl.data.dataset import ScoreRef
 from offrl.errors import UserError
+from offrl.manifest import SCHEMA
 
-SCHEMA = 1
 STATUSES = ("running", "complete", "failed", "diverged")
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from offrl.errors import UserError
 from offrl.report.manifest import About
 
+PUBLISHED_UPDATES = 1_000_000  # what the sources of d4rl-mujoco trained
+
 
 class Published(NamedTuple):
     """One printed number."""
@@ -27,10 +29,10 @@ def published(
 ) -> list[Published]:
     """The numbers for exactly this dataset and its version, in the file's order.
 
-    dataset_id: ours ("d4rl/hopper/medium-v2") or D4RL's ("hopper-medium-v2").
+    dataset_id: ours ("d4rl/hopper-medium-v2") or D4RL's ("hopper-medium-v2").
     norm_obs: leaves out the variants that say the opposite.
     """
-    name = dataset_id.removeprefix("d4rl/").replace("/", "-")
+    name = dataset_id.removeprefix("d4rl/")
     opposite = f"norm_obs={str(not norm_obs).lower()}" if norm_obs is not None else None
     return [
         Published(
@@ -58,6 +60,8 @@ def in_column(about: About, column: str) -> list[Published]:
     known = sorted({f"{row['source']}/{row['protocol']}" for row in _rows()})
     if column not in known:
         raise UserError(f"report.published: {column!r} is none of {', '.join(known)}")
+    if about.buffer_size is not None or about.n_updates < PUBLISHED_UPDATES:
+        return []  # another experiment: a part of the data, or a shorter training
     numbers = published(about.dataset_id or "", about.algo, norm_obs=about.norm_obs)
     return [p for p in numbers if f"{p.source}/{p.protocol}" == column]
 
