@@ -19,7 +19,7 @@ def test_a_number_is_the_one_that_was_printed() -> None:
         if (p.source, p.protocol) == ("corl", "last")
     ]
     assert (corl.mean, corl.std, corl.n_seeds) == ("60.37", "3.49", 4)
-    assert published("hopper-medium-v2", "td3_bc") == published("d4rl/hopper/medium-v2", "td3_bc")
+    assert published("hopper-medium-v2", "td3_bc") == published("d4rl/hopper-medium-v2", "td3_bc")
 
 
 def test_versions_never_meet() -> None:
@@ -56,8 +56,9 @@ def test_a_variant_of_the_other_normalisation_is_left_out() -> None:
 
 
 def test_columns_beside_our_d4rl_scores(tmp_path: Path) -> None:
-    cells = [FakeCell(config(source="d4rl")), FakeCell(config("bc", source="d4rl"))]
-    write_run(tmp_path, cells[0])
+    whole = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "eval_every": 500_000}
+    cells = [FakeCell(config(**whole)), FakeCell(config("bc", **whole))]
+    write_run(tmp_path, cells[0], evaluations=[500_000, 1_000_000], step=1_000_000)
     suite = Suite("d4rl", cells, ReportOptions(published=("corl/last", "rebrac_paper/last")))
     text = tables(load_runs(tmp_path), suite, "R")
     td3_bc, bc = [line for line in text.splitlines() if "hopper-d4rl/medium" in line]
@@ -67,6 +68,16 @@ def test_columns_beside_our_d4rl_scores(tmp_path: Path) -> None:
     assert "not run" in bc
     assert "arXiv:2210.07105" in text
     assert "tuned per dataset by the ReBRAC authors" in text
+
+
+@pytest.mark.parametrize("change", [{"buffer_size": 10_000}, {"n_updates": 500_000}])
+def test_nothing_beside_a_part_of_the_data_or_of_the_training(
+    tmp_path: Path, change: dict[str, int]
+) -> None:
+    whole = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "eval_every": 500_000}
+    cell = FakeCell(config(**(whole | change)))
+    suite = Suite("d4rl", [cell], ReportOptions(published=("corl/last",)))
+    assert "60.37" not in tables(no_runs(), suite, "R")
 
 
 def test_no_such_columns_beside_the_suite_s_own_data(tmp_path: Path) -> None:
