@@ -9,8 +9,8 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test test-full lint setup clean
 
 demo: $(READY)
-	$(PY) benchmarks/train.py experiment=demo
-	$(PY) benchmarks/report.py tables --runs runs --suite demo --figure runs/demo.svg
+	$(PY) benchmarks/train.py experiment=demo; status=$$?; \
+	$(PY) benchmarks/report.py tables --runs runs --suite demo --figure runs/demo.svg; exit $$status
 
 test: lint
 	$(PY) -m pytest -n auto --dist loadfile -m "not full"

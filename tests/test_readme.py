@@ -1,4 +1,4 @@
-"""The commands that the README and the contributing guide show are commands that exist."""
+"""The commands that the README shows are commands that exist."""
 
 import re
 import shlex

@@ -8,7 +8,7 @@ import os
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,29 +29,35 @@ class _Cut(Exception):
 _LOST = (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException, _Cut)
 
 
-def fetch(urls: Sequence[str], target: Path) -> str:
+def fetch(
+    urls: Sequence[str], target: Path, valid: Callable[[Path], bool] = lambda path: True
+) -> str:
     """Download `target` from the first of `urls` that delivers it; return its SHA-256.
 
     An interrupted download continues in `<target>.part`, also in a later process.  An existing
     target is not downloaded again.  Of several processes one downloads and the others wait.
+    What is not `valid` (a login page, say) is thrown away, and the next address is tried.
     Raises UserError, naming every URL tried and where to put the file by hand.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target):
             if not target.exists():
-                _from_any(urls, target)
+                _from_any(urls, target, valid)
             return sha256_file(target)
     except OSError as e:
         raise UserError(f"cannot write {target} ({e.strerror or e})") from e
 
 
-def _from_any(urls: Sequence[str], target: Path) -> None:
+def _from_any(urls: Sequence[str], target: Path, valid: Callable[[Path], bool]) -> None:
     failures = []
     part = target.with_name(target.name + ".part")
     for url in urls:
         try:
             _from_one(url, part)
+            if not valid(part):
+                part.unlink()
+                raise ValueError("what it sent is no such file")
         except (urllib.error.URLError, ValueError, *_LOST) as e:  # ValueError: not a URL
             failures.append(f"{url} ({e})")
         else:

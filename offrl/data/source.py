@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import h5py
+
 from offrl.atomic import write_atomic
 from offrl.data.download import fetch
 from offrl.errors import UserError
@@ -65,7 +67,8 @@ def d4rl_file(dataset_id: str, mirrors: Sequence[str] = ()) -> Path:
         if path.exists():
             return path
     target = cache_dir() / "d4rl" / name
-    digest = fetch([*(f"{m.rstrip('/')}/{name}" for m in mirrors), row["url"]], target)
+    urls = [*(f"{m.rstrip('/')}/{name}" for m in mirrors), row["url"]]
+    digest = fetch(urls, target, h5py.is_hdf5)
     write_atomic(target.with_name(name + ".sha256"), f"{digest}  {name}\n".encode())
     return target
 

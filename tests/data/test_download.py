@@ -97,6 +97,15 @@ def test_a_plain_download(server: Server, target: Path, capfd: pytest.CaptureFix
     assert capfd.readouterr() == ("", "")  # quiet where stderr is not a terminal
 
 
+def test_a_page_instead_of_the_file(server: Server, target: Path) -> None:
+    """A captive portal answers everything with 200: its page must not become the data."""
+    with pytest.raises(UserError, match="no such file"):
+        fetch([server.url()], target, lambda path: path.read_bytes() != BODY)
+    assert not target.exists()
+    assert not [name for name in _leftovers(target) if name.endswith(".part")]
+    assert fetch([server.url()], target, lambda path: path.read_bytes() == BODY) == SHA
+
+
 def test_an_existing_file_is_not_downloaded(server: Server, target: Path) -> None:
     target.parent.mkdir()
     target.write_bytes(b"mine")

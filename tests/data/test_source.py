@@ -1,6 +1,7 @@
 """Where D4RL's files are looked for, and where everything is cached."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The addresses of each download that was asked for."""
     asked = []
 
-    def fetch(urls: list[str], target: Path) -> str:
+    def fetch(urls: list[str], target: Path, valid: Callable[[Path], bool]) -> str:
+        assert not valid(_text(target.parent.parent / "page.hdf5"))
         asked.append(list(urls))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(b"data")
@@ -33,6 +35,12 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(source, "fetch", fetch)
     return asked
+
+
+def _text(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("<html>please log in</html>")
+    return path
 
 
 def _put(path: Path) -> Path:
