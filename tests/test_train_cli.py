@@ -1,5 +1,6 @@
 """The contract of benchmarks/train.py: commands, output, exit codes, what is skipped."""
 
+import io
 import resource
 import shlex
 import subprocess
@@ -13,11 +14,13 @@ from harness import (
     TRAIN,
     Train,
     cell,
+    complete,
     litter,
     manifest,
     results,
     snapshot,
     spawn,
+    tiny,
     write_hopper,
 )
 
@@ -194,6 +197,23 @@ def test_overrides_reproduce_the_run(args: list[str]) -> None:
     assert again.run_id == c.run_id
     unneeded = ("out", "launcher", "runtime.", "report", "on_mismatch", "hydra")
     assert not [o for o in c.overrides if o.startswith(unneeded)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal(
+    hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speed, time left, last score, losses; elsewhere nothing at all, see above."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    run_dir = complete(tiny(hopper, tmp_path, "algo=td3_bc"))
+    text = sys.stderr.getvalue()
+    for word in (run_dir.name, "40/40", "step/s", "score=", "critic_loss=", "actor_loss=", "<"):
+        assert word in text
+    assert text.endswith("\r")  # and is gone when the run is over
 
 
 def test_seeds_may_share_a_process_or_not(train: Train, hopper: Path) -> None:
