@@ -25,12 +25,11 @@ from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, Episode, evaluate
+from offrl.loop import SLICE
 from offrl.record import EvalRow, Records, TrainRow, read_json, scalars, write_json
 from offrl.rng import address_seed, generator
 from offrl.types import OnlineAlgorithm, Transition
 from offrl.versions import mismatch, numerics
-
-SLICE = 50  # updates whose noise is drawn at once: a fixed size, so that resuming changes nothing
 
 
 def policy_path(run: Path, step: int) -> Path:
