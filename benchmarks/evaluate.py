@@ -37,13 +37,14 @@ def main(argv: Sequence[str]) -> None:
     print(f"{run_dir.name}: step {step}, {env_id}, score: {score.name}")
     total: list[float] = []
     for seed, policy in policies.items():
-        returns = [e.return_ for e in evaluate(policy, env, n, (seed, "eval", step))]
+        noise = policy.algo.act_noise_dim, (seed, "eval", step)
+        returns = [e.return_ for e in evaluate(policy, env, n, *noise)]
         print(line(f"seed {seed}", returns, score))
         total += returns
     print(line("all", total, score))
     if video is not None:
         seed, policy = next(iter(policies.items()))
-        film(policy, env_id, video)
+        film(policy, env_id, video, policy.algo.act_noise_dim, (seed, "eval", step))
         print(f"episode 0 of seed {seed}: {video}")
 
 

@@ -5,19 +5,19 @@ CHUNK rows, episode k in row k % CHUNK (a matrix product rounds differently for 
 rows), and start states and action noise are addressed by the episode.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from offrl.envs.vector import VectorEnv
 from offrl.rng import Address, address_seed, generator
 
 CHUNK = 16
 
-# (obs [CHUNK, D], noise [CHUNK, A]) -> actions [CHUNK, A], all float32; the inputs are on the CPU
+# (obs [CHUNK, D], noise [CHUNK, N]) -> actions [CHUNK, A], all float32; the inputs are on the CPU
 # and reused by the next call, the actions may lie anywhere
 Policy = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,37 +38,33 @@ def evaluate(
     policy: Policy,
     env: VectorEnv,
     episodes: int,
-    seed_address: tuple[Address, ...] = (),
-    noisy: bool = False,
+    noise_dim: int = 0,
+    noise_address: tuple[Address, ...] = (),
 ) -> list[Episode]:
     """Runs episodes 0 to `episodes` - 1, `env.n` at a time, to their ends.
 
-    Without `noisy` the policy gets zeros as noise; with it, standard normal noise of the address
-    (*seed_address, "noise", episode), row t at step t.  Make the environments once and use them for
-    all evaluations.  Raises FloatingPointError for an action that is not finite.
+    At each step the policy gets `noise_dim` standard normal numbers for each episode, drawn one
+    step after the other from the address (*noise_address, "noise", episode).  Make the environments
+    once and use them for all evaluations.  Raises FloatingPointError for an action that is not
+    finite.
     """
     done: list[Episode] = []
     while len(done) < episodes:
         wave = range(len(done), min(episodes, len(done) + env.n))
-        done += _wave(policy, env, wave, seed_address if noisy else None)
+        noises = [generator(*noise_address, "noise", k) for k in wave] if noise_dim else []
+        done += _wave(policy, env, wave, noise_dim, noises)
     return done
 
 
 def _wave(
-    policy: Policy, env: VectorEnv, wave: range, noise_address: tuple[Address, ...] | None
+    policy: Policy, env: VectorEnv, wave: range, noise_dim: int, generators: Sequence[Generator]
 ) -> list[Episode]:
     n, action_dim = len(wave), env.spec.action_dim
     first = wave.start % CHUNK  # the row of the first episode; environment i has row first + i
     rows = first + n + -(first + n) % CHUNK
     obs = torch.zeros(rows, env.spec.obs_shape[0])
-    noise = torch.zeros(1, rows, action_dim)
-    if noise_address is not None:
-        noise = torch.zeros(env.max_episode_steps, rows, action_dim)
-        for i, k in enumerate(wave):
-            g = generator(*noise_address, "noise", k)
-            noise[:, first + i] = torch.randn(env.max_episode_steps, action_dim, generator=g)
-    noises = [torch.split(x, CHUNK) for x in noise]
-    chunks = torch.split(obs, CHUNK)
+    noise = torch.zeros(rows, noise_dim)
+    chunks = list(zip(torch.split(obs, CHUNK), torch.split(noise, CHUNK), strict=True))
     used = obs.numpy()[first : first + n]  # the same memory
     actions = np.zeros((rows, action_dim), np.float32)
     used_actions = actions[first : first + n]
@@ -78,10 +74,11 @@ def _wave(
     returns, lengths = np.zeros(env.n), np.zeros(env.n, np.int64)
     for i, k in enumerate(wave):
         env.reset(i, start_seed(k))
-    t = 0
     while alive.any():
         used[:] = env.obs[:n]
-        for c, (x, eps) in enumerate(zip(chunks, noises[t % len(noises)], strict=True)):
+        for i, g in enumerate(generators):
+            noise[first + i].normal_(generator=g)
+        for c, (x, eps) in enumerate(chunks):
             lo = c * CHUNK
             # a chunk whose episodes are all over need not be asked
             if alive[max(0, lo - first) : lo + CHUNK - first].any():
@@ -92,5 +89,4 @@ def _wave(
         returns += reward
         lengths += alive
         alive &= ~(terminated | truncated)
-        t += 1
     return [Episode(k, float(returns[i]), int(lengths[i])) for i, k in enumerate(wave)]

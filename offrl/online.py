@@ -140,7 +140,7 @@ class Online:
 
     def evaluate(self, state: Any, env: VectorEnv) -> list[Episode]:
         """Greedy episodes from start states that are the same at every evaluation."""
-        return evaluate(lambda o, z: self.algo.act(state, o, z), env, self.eval_episodes, ())
+        return evaluate(lambda o, z: self.algo.act(state, o, z), env, self.eval_episodes)
 
     def _block(
         self, engine: Engine, env: VectorEnv, replay: Replay, first: int, size: int

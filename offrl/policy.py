@@ -32,7 +32,7 @@ class Policy:
     normaliser: Normaliser | None
 
     def __call__(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """Actions [n, A] for raw observations [n, D]; noise is standard normal [n, A]."""
+        """Actions [n, A] for raw observations [n, D]; noise is normal [n, act_noise_dim]."""
         x = obs if self.normaliser is None else self.normaliser(obs)
         return self.algo.act(self.state, x, noise)
 
@@ -40,7 +40,7 @@ class Policy:
     def predict(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """The action [A] for one raw observation [D], or [n, A] for [n, D]; noise is zero."""
         x = torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32)
-        noise = torch.zeros(len(x), self.algo.spec.action_dim)
+        noise = torch.zeros(len(x), self.algo.act_noise_dim)
         actions: NDArray[np.float32] = self(x, noise).numpy()
         return actions.reshape(*np.shape(obs)[:-1], -1)
 

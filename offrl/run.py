@@ -214,7 +214,8 @@ class _Run:
         s, scores = self.cell.settings, []
         for seed, state in zip(s.seeds, states, strict=True):
             policy = Policy(self.cell.algo, state, normaliser)
-            episodes = evaluate(policy, env, s.eval_episodes, (seed, "eval", step))
+            noise_dim = self.cell.algo.act_noise_dim
+            episodes = evaluate(policy, env, s.eval_episodes, noise_dim, (seed, "eval", step))
             score = self.task.score.normalise(np.array([e.return_ for e in episodes]))
             records.append_eval(
                 EvalRow(seed, step, *e, x) for e, x in zip(episodes, score, strict=True)

@@ -46,6 +46,10 @@ class Algorithm(Protocol[State, Noise, Stats]):
     policy_fields: ClassVar[tuple[str, ...]]  # the parts of State that act() reads
 
     @property
+    def act_noise_dim(self) -> int:
+        """Normal numbers that act() needs for one observation; 0 for a deterministic policy."""
+
+    @property
     def spec(self) -> Spec: ...
 
     @property
@@ -62,14 +66,17 @@ class Algorithm(Protocol[State, Noise, Stats]):
         """`period` gradient steps.  Pure: no RNG, no host transfer, no branch on data."""
 
     def act(self, s: State, obs: Tensor, noise: Tensor) -> Tensor:
-        """The evaluation policy: actions for obs [n, D]; noise is standard normal [n, A]."""
+        """The evaluation policy: actions for obs [n, D]; noise is normal [n, act_noise_dim].
+
+        A row's action depends on no other row.
+        """
 
 
 class OnlineAlgorithm(Algorithm[State, Noise, Stats], Protocol[State, Noise, Stats]):
     """An algorithm that also gathers its own data."""
 
     def explore(self, s: State, obs: Tensor, noise: Tensor) -> Tensor:
-        """The behaviour policy, as act()."""
+        """The behaviour policy, as act(), but with noise [n, A]."""
 
 
 AnyAlgorithm = Algorithm[Any, Any, Any]

@@ -12,13 +12,23 @@ from offrl.atomic import write_atomic
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import Policy, evaluate
+from offrl.rng import Address
 
 EVERY = 2  # steps per frame
 SHRINK = 2  # pixels per pixel
 
 
-def film(policy: Policy, env_id: str, path: Path) -> None:
-    """Writes episode 0 of `policy`.  Raises UserError where it cannot be rendered or written."""
+def film(
+    policy: Policy,
+    env_id: str,
+    path: Path,
+    noise_dim: int = 0,
+    noise_address: tuple[Address, ...] = (),
+) -> None:
+    """Writes episode 0 of `policy`; the noise is that of evaluate().
+
+    Raises UserError where it cannot be rendered or written.
+    """
     env = VectorEnv(env_id, 1, {"render_mode": "rgb_array"})
     frames: list[NDArray[np.uint8]] = []
     steps = 0
@@ -30,7 +40,7 @@ def film(policy: Policy, env_id: str, path: Path) -> None:
         steps += 1
         return policy(obs, noise)
 
-    evaluate(filmed, env, 1)
+    evaluate(filmed, env, 1, noise_dim, noise_address)
     per_second = env.envs[0].metadata.get("render_fps", 50)
     env.close()
     pause_ms = max(20, round(1000 * EVERY / per_second))  # browsers slow down what is faster

@@ -35,6 +35,7 @@ class BC:
 
     continuous: ClassVar[bool] = True
     policy_fields: ClassVar[tuple[str, ...]] = ("actor",)
+    act_noise_dim: ClassVar[int] = 0
     period: ClassVar[int] = 1
 
     @property

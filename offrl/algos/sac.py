@@ -50,6 +50,7 @@ class SAC:
 
     continuous: ClassVar[bool] = True
     policy_fields: ClassVar[tuple[str, ...]] = ("actor",)
+    act_noise_dim: ClassVar[int] = 0
     period: ClassVar[int] = 1
 
     @property

@@ -49,6 +49,7 @@ class TD3BC:
 
     continuous: ClassVar[bool] = True
     policy_fields: ClassVar[tuple[str, ...]] = ("actor",)
+    act_noise_dim: ClassVar[int] = 0
 
     @property
     def actor(self) -> DeterministicActor:

@@ -41,6 +41,7 @@ class Curious:
 
     continuous: ClassVar[bool] = True
     policy_fields: ClassVar[tuple[str, ...]] = ("td3_bc",)
+    act_noise_dim: ClassVar[int] = 0
 
     @property
     def spec(self) -> Spec:

@@ -33,9 +33,14 @@ def updated(algo: AnyAlgorithm) -> tuple[Any, Any]:
     return algo.update(start(algo), batch(algo, 0), noise(algo, 0))
 
 
-def policies(algo: AnyAlgorithm) -> list[Policy]:
-    """act, and explore of online learners."""
-    return [getattr(algo, name) for name in ("act", "explore") if hasattr(algo, name)]
+def policies(algo: AnyAlgorithm) -> list[tuple[Policy, Tensor]]:
+    """act, and explore of online learners, with noise for 16 rows."""
+    dims = {"act": algo.act_noise_dim, "explore": algo.spec.action_dim}
+    return [
+        (getattr(algo, name), torch.randn(16, dim, generator=generator(0)))
+        for name, dim in dims.items()
+        if hasattr(algo, name)
+    ]
 
 
 def copied(tree: Any) -> Any:
@@ -167,8 +172,8 @@ def test_noise_is_a_function_of_its_address(algo: AnyAlgorithm) -> None:
 def test_actions_lie_in_the_box(algo: AnyAlgorithm, scale: float) -> None:
     s = tree_map(lambda x: scale * x, start(algo))
     b = batch(algo, 0)
-    obs, z = b.obs[:16], torch.randn(16, algo.spec.action_dim, generator=generator(0))
-    for policy in policies(algo):
+    obs = b.obs[:16]
+    for policy, z in policies(algo):
         for normal in (0 * z, z, 1e4 * z):
             action = policy(s, obs, normal)
             assert action.shape == b.action[:16].shape
@@ -182,18 +187,16 @@ def test_actions_lie_in_the_box(algo: AnyAlgorithm, scale: float) -> None:
 
 def test_acting_reads_the_policy_fields_alone(algo: AnyAlgorithm) -> None:
     s, obs = start(algo), batch(algo, 0).obs[:16]
-    zeros = torch.zeros(16, algo.spec.action_dim)
     rest = [name for name in s._fields if name not in algo.policy_fields]
     bare = s._replace(**dict.fromkeys(rest))
-    for policy in policies(algo):
-        assert torch.equal(policy(bare, obs, zeros), policy(s, obs, zeros))
+    for policy, z in policies(algo):
+        assert torch.equal(policy(bare, obs, z), policy(s, obs, z))
 
 
 def test_each_row_of_actions_follows_its_own_observation(algo: AnyAlgorithm) -> None:
     s, obs = start(algo), batch(algo, 0).obs[:16]
-    z = torch.randn(16, algo.spec.action_dim, generator=generator(0))
     order = torch.arange(15, -1, -1)
-    for policy in policies(algo):
+    for policy, z in policies(algo):
         torch.testing.assert_close(policy(s, obs[order], z[order]), policy(s, obs, z)[order])
 
 
