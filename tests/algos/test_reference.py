@@ -1,6 +1,6 @@
 """Each algorithm against a plain loop from its paper: same weights, same batches, same noise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,15 +77,6 @@ def sac(algo: Any, s: Any) -> tuple[Step, Parameters]:
 
 def stacked(*modules: nn.Module) -> Tensor:
     return torch.stack([flat(m) for m in modules])
-
-
-@pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
-def tolerance(request: pytest.FixtureRequest) -> Iterator[float]:
-    """float64 shows a wrong equation; float32, what training uses, rounds more."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)  # of every draw and every module
-    yield 1e-10 if request.param == torch.float64 else 1e-5
-    torch.set_default_dtype(before)
 
 
 @pytest.mark.parametrize("reference", [bc, td3_bc, sac], ids=["bc", "td3_bc", "sac"])
