@@ -21,6 +21,8 @@ from offrl.report.suite import ReportOptions
 from offrl.sources import Robot, Source
 from offrl.types import AnyAlgorithm, Spec
 
+# keys that came after the first published results: at these values a run keeps its identity
+NEUTRAL = {"norm_reward": False}
 UNHASHED = ("out", "launcher", "runtime", "on_mismatch", "dry_run", "prefetch", "report")
 
 
@@ -34,6 +36,7 @@ class Settings:
     eval_episodes: int
     buffer_size: int | None
     norm_obs: bool
+    norm_reward: bool
     batch_size: int
     n_step: int
     gamma: float
@@ -119,7 +122,7 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
                 f"{key}={getattr(settings, key)}: must be a multiple of algo.period={algo.period}"
             )
     scientific = {f.name: getattr(settings, f.name) for f in fields(Settings)}
-    for key in UNHASHED:
+    for key in (*UNHASHED, *(k for k, v in NEUTRAL.items() if scientific[k] == v)):
         scientific.pop(key, None)
     # the typed values, not their spelling: alpha=2 and alpha=2.0 are one run
     dataset = {k: v for k, v in source_values.items() if k not in source.unhashed}

@@ -23,7 +23,7 @@ from offrl.atomic import remove_leftovers
 from offrl.cell import Cell
 from offrl.claim import Claim, claim, holder
 from offrl.data.dataset import Dataset, check_dims
-from offrl.data.normalise import Normaliser
+from offrl.data.normalise import Normaliser, reward_scale
 from offrl.data.subset import subset
 from offrl.data.transitions import Transitions
 from offrl.engine import Engine
@@ -144,8 +144,10 @@ class _Run:
         with self.clock.timer("data"):
             data = self._data()
             normaliser = Normaliser.fit(data.states, data.index) if s.norm_obs else None
-            transitions = Transitions(data, s.gamma, s.n_step, normaliser, self.device)
+            scale = reward_scale(data) if s.norm_reward else 1.0
+            transitions = Transitions(data, s.gamma, s.n_step, normaliser, self.device, scale)
         self.manifest["normaliser"] = normaliser.to_json() if normaliser else None
+        self.manifest["reward_scale"] = scale
         timer = self.clock.timer  # only now: other data may have started the run over
         env = VectorEnv(self.task.env_id, s.eval_episodes)
         records = Records(self.run_dir)

@@ -151,6 +151,12 @@ def test_every_other_key_is(key: str) -> None:
     assert cell(*FILE, f"{key}={value}").run_id != BASE.run_id
 
 
+def test_a_key_younger_than_the_results_leaves_old_identities_alone() -> None:
+    assert cell(*FILE, "norm_reward=false").run_id == BASE.run_id
+    assert "norm_reward" not in BASE.config
+    assert cell(*FILE, "norm_reward=true").run_id != BASE.run_id
+
+
 def test_identity_of_data() -> None:
     """By id, version and parameters; D4RL's mirrors are only where it comes from."""
     d4rl = cell("dataset=d4rl/medium")

@@ -1,4 +1,4 @@
-"""Observation normalisation: one object for training and evaluation."""
+"""Normalisation of observations, one object for training and evaluation, and of rewards."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from offrl.data.dataset import Dataset
+from offrl.errors import UserError
 
 _EPS = 1e-3  # added to the standard deviation, Fujimoto & Gu 2021
 _CHUNK = 65_536  # rows: keeps the float64 copies small
@@ -52,3 +55,18 @@ class Normaliser:
     def from_json(cls, record: Mapping[str, Sequence[float]]) -> "Normaliser":
         mean, std = (torch.tensor(record[k], dtype=torch.float32) for k in ("mean", "std"))
         return cls(mean, std)
+
+
+def reward_scale(dataset: Dataset) -> float:
+    """1000 / (best - worst return of a complete episode), as IQL's authors scale MuJoCo's rewards.
+
+    The paper (Kostrikov et al. 2021, appendix B) divides by the difference; the 1000 stands in
+    their code.  Raises UserError where the data has no two such episodes that differ.
+    """
+    returns = dataset.episode_returns()
+    if len(returns) == 0 or returns.max() == returns.min():
+        raise UserError(
+            f"norm_reward=true: {dataset.id} has no two complete episodes of different returns; "
+            "use more of the data or norm_reward=false"
+        )
+    return float(1000 / (returns.max() - returns.min()))

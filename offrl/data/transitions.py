@@ -18,7 +18,7 @@ class Transitions:
     Rewards and successors are looked up when a batch is gathered, so no column is copied; what is
     computed beforehand costs 8 bytes per transition, whatever n.  Nothing reaches across the end
     of an episode: there the sum has m < n terms and the bootstrap looks at the m-th next state,
-    with gamma^m, or with 0 if the m-th step terminated.
+    with gamma^m, or with 0 if the m-th step terminated.  `reward_scale` multiplies every reward.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Transitions:
         n_step: int,
         normaliser: Normaliser | None,
         device: torch.device | str,
+        reward_scale: float = 1.0,
     ) -> None:
         if n_step < 1:
             raise ValueError(f"n_step is {n_step}; it must be at least 1")
@@ -38,12 +39,15 @@ class Transitions:
         self.index = _tensor(dataset.index, device)  # [N]
         self.next_index = _tensor(dataset.next_index, device)
         self.action = _tensor(dataset.action, device)  # [N, A]
-        self.reward = _tensor(dataset.reward, device)
+        reward = dataset.reward
+        if reward_scale != 1:
+            reward = reward * np.float32(reward_scale)
+        self.reward = _tensor(reward, device)
         self.terminated = _tensor(dataset.terminated, device)
         # The last transition of each one's episode [N]; searching episode_start is 10 times slower.
         ends = np.repeat(dataset.episode_start[1:] - 1, np.diff(dataset.episode_start))
         self.episode_last = torch.from_numpy(ends.astype(np.int32)).to(device)
-        rtg = return_to_go(dataset.reward, dataset.episode_start, gamma)
+        rtg = return_to_go(reward, dataset.episode_start, gamma)
         self.return_to_go = torch.from_numpy(rtg).to(device)  # [N]
         powers = np.power(gamma, np.arange(n_step + 1, dtype=np.float64))
         self._powers = torch.from_numpy(powers).to(device)  # float64 [n_step + 1]: gamma^m

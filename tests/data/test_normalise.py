@@ -1,12 +1,15 @@
 """One normaliser, the same numbers in training, in evaluation and after a round trip."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from toy import dataset
 
-from offrl.data.normalise import Normaliser
+from offrl.data.normalise import Normaliser, reward_scale
+from offrl.errors import UserError
 
 
 def _states(n: int = 1000, d: int = 5) -> np.ndarray:
@@ -66,3 +69,17 @@ def test_training_and_evaluation_agree_in_every_bit() -> None:
     batch = normaliser(torch.from_numpy(states))
     single = torch.cat([restored(torch.from_numpy(states[i : i + 1])) for i in range(100)])
     assert torch.equal(batch[:100], single)
+
+
+def test_rewards_are_scaled_by_the_spread_of_complete_episodes() -> None:
+    d = dataset([2, 3, 1], [False, True, False])  # returns 3, 12, 6
+    assert reward_scale(d) == 1000 / (12 - 3)
+    cut = replace(d, complete=np.array([False, True, True]))
+    assert reward_scale(cut) == 1000 / (12 - 6)
+
+
+@pytest.mark.parametrize("complete", [[False, False, False], [True, False, False]])
+def test_no_reward_scale_without_two_different_episodes(complete: list[bool]) -> None:
+    d = replace(dataset([2, 3, 1], [False, True, False]), complete=np.array(complete))
+    with pytest.raises(UserError, match="norm_reward=true: toy has no two complete episodes"):
+        reward_scale(d)

@@ -96,6 +96,18 @@ def test_return_to_go_is_accumulated_in_float64() -> None:
     assert batch.return_to_go.item() == np.float32(exact)
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_rewards_are_scaled_in_every_column_that_holds_them(n_step: int) -> None:
+    d = dataset([3, 3], [False, True])
+    before = d.reward.copy()
+    raw = Transitions(d, GAMMA, n_step, None, "cpu").gather(torch.arange(6))
+    scaled = Transitions(d, GAMMA, n_step, None, "cpu", 2.5).gather(torch.arange(6))
+    torch.testing.assert_close(scaled.reward, 2.5 * raw.reward)
+    torch.testing.assert_close(scaled.return_to_go, 2.5 * raw.return_to_go)
+    assert torch.equal(scaled.discount, raw.discount)
+    assert np.array_equal(d.reward, before)
+
+
 def test_observations_are_normalised_on_both_sides() -> None:
     d = dataset([3, 3], [False, False])
     normaliser = Normaliser.fit(d.states, d.index)
