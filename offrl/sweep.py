@@ -55,10 +55,13 @@ def _single(launch: Callable[[], object], cell: "Cell") -> int:
 
 
 def _dry_run(cells: "Sequence[Cell]") -> int:
+    from offrl.estimate import describe, time_left
+    from offrl.manifest import ROOT
     from offrl.run import status
 
     for cell in cells:
         print(f"{status(cell):9} {cell.dirname}  {cell.command}")
+    print(describe(time_left(cells, ROOT / "results"), len(cells)), file=sys.stderr)
     return 0
 
 

@@ -136,6 +136,7 @@ def test_dry_run_prints_the_cells_and_does_nothing(train: Train, hopper: Path) -
     first, second = done.out.splitlines()
     assert first.startswith("none ")
     assert second.startswith("complete ")
+    assert "1 of 2 cells complete; about " in done.err
     assert snapshot(Path.cwd()) == before
     _, _, command = second.partition("python benchmarks/train.py ")
     (c,) = plan(shlex.split(command)).cells
