@@ -19,6 +19,11 @@ class MLP:
 
     sizes: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        return sum((i + 1) * o for i, o in pairwise(self.sizes))
+
     def init(self, g: Generator, n: int | None = None) -> Tensor:
         """theta [P], or [n, P] for an ensemble: uniform in +-1/sqrt(fan_in), torch's default."""
         shape = () if n is None else (n,)
