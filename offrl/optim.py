@@ -19,7 +19,7 @@ def adam_init(theta: Tensor) -> AdamState:
     return AdamState(torch.zeros_like(theta), torch.zeros_like(theta), theta.new_zeros(()))
 
 
-def adam(theta: Tensor, grad: Tensor, s: AdamState, lr: float) -> tuple[Tensor, AdamState]:
+def adam(theta: Tensor, grad: Tensor, s: AdamState, lr: float | Tensor) -> tuple[Tensor, AdamState]:
     """One step of Adam (Kingma & Ba 2015, Algorithm 1): the new parameters and state."""
     t = s.t + 1
     m = torch.lerp(s.m, grad, 1 - BETA1)
