@@ -168,7 +168,7 @@ def test_noise_is_a_function_of_its_address(algo: AnyAlgorithm) -> None:
         assert not any(torch.equal(x, tree_leaves(other)[i]) for other in others)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4, -1e12])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4, -1e8])
 def test_actions_lie_in_the_box(algo: AnyAlgorithm, scale: float) -> None:
     s = tree_map(lambda x: scale * x, start(algo))
     b = batch(algo, 0)
