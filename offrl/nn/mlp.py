@@ -11,45 +11,78 @@ from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
+
+LAYER_NORM_EPS = 1e-6  # added to the variance: Flax's default, with which ReBRAC was published
 
 
 @dataclass(frozen=True)
 class MLP:
-    """Linear layers with ReLU between them; sizes = (in, hidden..., out)."""
+    """Linear layers with ReLU between them; sizes = (in, hidden..., out).
+
+    With `layer_norm`, each ReLU is followed by a layer normalisation (Ba et al. 2016).
+    """
 
     sizes: tuple[int, ...]
+    layer_norm: bool = False
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The parts of theta: weight and bias of each layer, then gain and shift of each norm."""
+        linear = [s for i, o in pairwise(self.sizes) for s in ((i, o), (1, o))]
+        norms = [(1, o) for o in self.sizes[1:-1] for _ in ("gain", "shift")]
+        return linear + norms if self.layer_norm else linear
 
     @property
     def size(self) -> int:
         """P, the number of parameters."""
-        return sum((i + 1) * o for i, o in pairwise(self.sizes))
+        return sum(i * o for i, o in self.shapes)
 
     def init(self, g: Generator, n: int | None = None) -> Tensor:
-        """theta [P], or [n, P] for an ensemble: uniform in +-1/sqrt(fan_in), torch's default."""
+        """theta [P], or [n, P] for an ensemble, as torch's modules start.
+
+        Layers are uniform in +-1/sqrt(fan_in), norms have gain 1 and shift 0.
+        """
         shape = () if n is None else (n,)
         parts = []
         for fan_in, fan_out in pairwise(self.sizes):
             u = torch.rand((*shape, (fan_in + 1) * fan_out), generator=g, device=g.device)
             parts.append((2 * u - 1) / math.sqrt(fan_in))
+        if self.layer_norm:
+            for width in self.sizes[1:-1]:
+                ones = torch.ones((*shape, width), device=g.device)
+                parts += [ones, torch.zeros_like(ones)]
         return torch.cat(parts, -1)
 
     def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(weight [..., in, out], bias [..., 1, out]) of each layer, views of theta [..., P]."""
-        shapes = [s for i, o in pairwise(self.sizes) for s in ((i, o), (1, o))]
-        parts = torch.split(theta, [i * o for i, o in shapes], -1)
-        views = [torch.unflatten(p, -1, shape) for p, shape in zip(parts, shapes, strict=True)]
+        return self.views(theta)[: len(self.sizes) - 1]
+
+    def views(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """layers(theta), and then, if there are norms, (gain, shift) of each, [..., 1, out]."""
+        parts = torch.split(theta, [i * o for i, o in self.shapes], -1)
+        views = [torch.unflatten(p, -1, shape) for p, shape in zip(parts, self.shapes, strict=True)]
         return list(zip(views[::2], views[1::2], strict=True))
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """[B, in] -> [B, out] for theta [P]; [B, in] or [E, B, in] -> [E, B, out] for [E, P]."""
-        layers = self.layers(theta)
+        n = len(self.sizes) - 1
+        views = self.views(theta)
+        layers, norms = views[:n], views[n:]
         if theta.dim() == 2:
             x = x.expand(theta.shape[0], *x.shape[-2:])
-        for weight, bias in layers[:-1]:
+        for i, (weight, bias) in enumerate(layers[:-1]):
             x = linear(x, weight, bias).relu()
+            if self.layer_norm:
+                x = layer_norm(x, *norms[i])
         return linear(x, *layers[-1])
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W + b, for one network or a stack of them."""
     return torch.baddbmm(bias, x, weight) if weight.dim() == 3 else torch.addmm(bias, x, weight)
+
+
+def layer_norm(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """Rows with mean 0 and variance 1, times gain, plus shift."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), gain)
