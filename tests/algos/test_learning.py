@@ -49,7 +49,8 @@ def train(algo: AnyAlgorithm, batches: Transition, n_updates: int = N_UPDATES) -
         noise = type(noises)(*(x[u] for x in noises))
         engine.step([Transition(*(x[rows] for x in batches))], [noise])
     (s,) = engine.states
-    return lambda obs, normal: algo.act(s, obs, normal)
+    z = generator("act")
+    return lambda obs, _: algo.act(s, obs, torch.randn(len(obs), algo.act_noise_dim, generator=z))
 
 
 def assert_near_the_optimum(policy: lqr.Policy) -> None:
