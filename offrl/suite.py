@@ -24,6 +24,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 CONFIG = "train"
 
 OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
+OmegaConf.register_new_resolver("share", lambda part, n: round(part * n), replace=True)
 
 
 @dataclass(frozen=True)
