@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from offrl.atomic import write_atomic
 from offrl.checkpoint import load_tensors, save_tensors
 from offrl.data.digest import sha256_file
+from offrl.data.replay import NAME, replay, summary
 from offrl.data.rollout import exploring, roll_out
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
@@ -76,6 +77,7 @@ def publish(
             "return_min": float(candidate.returns.min()),
             "return_max": float(candidate.returns.max()),
         }
+    path = target / f"{robot}-replay.safetensors"
     record = {
         "env_id": env_id,
         "algo": config["algo"],
@@ -88,8 +90,19 @@ def publish(
             "max": policies["expert"]["return_mean"],
         },
         "policies": policies,
+        "replay": publish_replay(run, path, chosen["medium"].step),
     }
     write_atomic(target / f"{robot}.json", f"{json.dumps(record, indent=1)}\n".encode())
+
+
+def publish_replay(run: Online, path: Path, steps: int) -> dict[str, Any]:
+    """Writes the actions of the run's first `steps` steps; what is recorded of them."""
+    actions = run.replay().actions(steps)
+    save_tensors(path, {NAME: actions}, {"env_id": run.env_id})
+    env = VectorEnv(run.env_id, 1)
+    data = replay(env, actions.numpy(), run.seed, run.eval_every)
+    env.close()
+    return {"sha256": sha256_file(path), "steps": steps} | summary(data)
 
 
 def _medium(

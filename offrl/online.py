@@ -21,13 +21,14 @@ from torch.utils._pytree import tree_map
 from offrl import checkpoint
 from offrl.atomic import remove_leftovers
 from offrl.claim import Claim, claim
+from offrl.data.replay import start_seed
 from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, Episode, evaluate
 from offrl.loop import SLICE
 from offrl.record import EvalRow, Records, TrainRow, read_json, scalars, write_json
-from offrl.rng import address_seed, generator
+from offrl.rng import generator
 from offrl.types import OnlineAlgorithm, Transition
 from offrl.versions import mismatch, numerics
 
@@ -66,6 +67,10 @@ class Replay:
             *(x.contiguous() for x in (obs, action, reward, next_obs, action, discount, reward))
         )
 
+    def actions(self, n: int) -> Tensor:
+        """The first n actions, [n, A]."""
+        return torch.split(self._tensor[:n], self._splits, 1)[2].contiguous()
+
     def flush(self) -> None:
         self._rows.flush()
 
@@ -96,13 +101,16 @@ class Online:
                 raise UserError(f"{self.out}: another process is training there")
             self._train(report, mine)
 
-    def _train(self, report: Callable[[int, float, float], None], mine: Claim) -> None:
+    def replay(self) -> Replay:
         spec = self.algo.spec
+        return Replay(self.out / "replay.f32", self.n_steps, spec.obs_shape[0], spec.action_dim)
+
+    def _train(self, report: Callable[[int, float, float], None], mine: Claim) -> None:
         (self.out / "policies").mkdir(exist_ok=True)
         remove_leftovers(self.out / "policies", "*")
         self._same_settings()
         env, eval_env = VectorEnv(self.env_id, 1), VectorEnv(self.env_id, self.eval_episodes)
-        replay = Replay(self.out / "replay.f32", self.n_steps, spec.obs_shape[0], spec.action_dim)
+        replay = self.replay()
         records = Records(self.out)
 
         state = self.algo.init(generator(self.seed, "init"))
@@ -152,7 +160,7 @@ class Online:
         normal = torch.randn(size, CHUNK, spec.action_dim, generator=g)
         draws = torch.rand(size, spec.batch_size, generator=g, dtype=torch.float64)
         rows_in = torch.zeros(CHUNK, *spec.obs_shape)
-        env.reset(0, address_seed(*address, "episode", 0))
+        env.reset(0, start_seed(self.seed, first, 0))
         alive = np.ones(1, np.bool_)
         episode, total, n_updates, noise = 0, None, 0, None
         for k in range(size):
@@ -167,7 +175,7 @@ class Online:
             replay.write(step, before, env.obs[0], action, reward[0], terminated[0])
             if terminated[0] or truncated[0]:
                 episode += 1
-                env.reset(0, address_seed(*address, "episode", episode))
+                env.reset(0, start_seed(self.seed, first, episode))
             if step < self.start_steps:
                 continue
             if n_updates % SLICE == 0:

@@ -75,12 +75,12 @@ class Offrl:
 
     source: str
     quality: str
-    n_transitions: int
+    n_transitions: int | None  # None for medium-replay alone, which has a length of its own
 
     unhashed: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if self.n_transitions < 1:
+        if self.n_transitions is not None and self.n_transitions < 1:
             raise UserError(f"dataset.n_transitions={self.n_transitions}: must be at least 1")
 
     def id(self, env: Robot) -> str:

@@ -174,6 +174,9 @@ def test_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert entry["fresh_episodes"] == 100
         assert entry["return_min"] <= entry["return_mean"] <= entry["return_max"]
     assert any("step 120" in s for s in said)
+    assert record["replay"]["sha256"] == sha256_file(folder / "toy-replay.safetensors")
+    assert record["replay"]["steps"] == record["policies"]["medium"]["step"]
+    assert record["replay"]["episodes"] > 0
 
 
 def test_exploring_acts_with_the_weights_that_it_is_given(tmp_path: Path) -> None:

@@ -13,15 +13,8 @@ from numpy.typing import NDArray
 
 from offrl.data import rollout
 from offrl.data.dataset import Dataset
-from offrl.data.rollout import (
-    VERSION,
-    Rows,
-    behaviour,
-    behaviour_record,
-    columns,
-    concatenate,
-    own_dataset,
-)
+from offrl.data.rollout import VERSION, behaviour, behaviour_record, own_dataset
+from offrl.data.rows import Rows, columns, concatenate
 from offrl.envs.vector import env_spec, make_env
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from offrl.checkpoint import load_tensors
 from offrl.config import build
 from offrl.data.dataset import Dataset
 from offrl.data.digest import sha256_file
+from offrl.data.replay import recorded_replay
+from offrl.data.rows import Rows, columns, concatenate
 from offrl.data.store import content_digest, open_dataset, write_dataset
 from offrl.envs.vector import VectorEnv, env_spec
 from offrl.errors import UserError
@@ -30,17 +32,8 @@ from offrl.rng import Address, address_seed, generator
 from offrl.types import Spec
 from offrl.versions import numerics
 
+REPLAY = "medium-replay"
 VERSION = "v0"  # of the data: a new set of policies, or of rules below, is a new version
-
-
-class Rows(NamedTuple):
-    """One episode of T steps."""
-
-    obs: NDArray[np.float32]  # [T + 1, D]: the last is the final next observation
-    action: NDArray[np.float32]  # [T, A]
-    reward: NDArray[np.float32]  # [T]
-    terminated: bool  # at the last step
-    return_: float
 
 
 def behaviour_record(robot: str) -> dict[str, Any]:
@@ -53,11 +46,13 @@ def behaviour_record(robot: str) -> dict[str, Any]:
 
 
 def mixture(robot: str, quality: str) -> list[str]:
-    """The policies behind a quality: ["medium", "expert"] for "medium-expert".
+    """What a quality is made of: ["medium", "expert"] for "medium-expert", and REPLAY by itself.
 
     Raises UserError, naming what there is, where one of them is missing.
     """
-    parts, known = quality.split("-"), behaviour_record(robot)["policies"]
+    record = behaviour_record(robot)
+    known = [*record["policies"], *([REPLAY] if "replay" in record else [])]
+    parts = [quality] if quality == REPLAY else quality.split("-")
     if not set(parts) <= set(known):
         raise UserError(f"dataset.quality={quality}: {robot} has {', '.join(known)}")
     return parts
@@ -129,56 +124,40 @@ def _wave(policy: Policy, env: VectorEnv, first: int, address: tuple[Address, ..
     ]
 
 
-def columns(episodes: list[Rows], n: int) -> dict[str, NDArray[Any]]:
-    """The columns of a Dataset with exactly `n` transitions; the last episode is cut."""
-    length = np.array([len(e.action) for e in episodes])
-    starts = np.concatenate(([0], np.minimum(np.cumsum(length), n)))
-    used = int(np.searchsorted(starts, n))
-    kept, starts = episodes[:used], starts[: used + 1]
-    size = np.diff(starts)
-    complete = size == length[:used]
-    terminated = np.zeros(n, np.bool_)
-    terminated[starts[1:] - 1] = complete & np.array([e.terminated for e in kept])
-    # episode e has size[e] + 1 states, so transition i of episode e stands in row i + e
-    index = np.arange(n) + np.repeat(np.arange(used), size)
-    pairs = list(zip(kept, size, strict=True))
-    return {
-        "states": np.concatenate([e.obs[: k + 1] for e, k in pairs]),
-        "index": index,
-        "next_index": index + 1,
-        "action": np.concatenate([e.action[:k] for e, k in pairs]),
-        "reward": np.concatenate([e.reward[:k] for e, k in pairs]),
-        "terminated": terminated,
-        "episode_start": starts,
-        "complete": complete,
-        "episode_return": np.array([e.return_ for e in kept]),
-    }
-
-
-def own_dataset(robot: str, quality: str, n: int, cache_root: Path) -> Dataset:
+def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Dataset:
     """`n` transitions of a robot and quality, from the cache or rolled out now.
 
-    "medium-expert" is half of each, as in D4RL.  The cache is addressed by the policies, the
-    simulator and the machine class, all of which the data depends on; the digest is one of the
-    bytes that came out.
+    "medium-expert" is half of each, as in D4RL.  "medium-replay" has the length that it has: n must
+    be None, for which the others have no meaning.  The cache is addressed by the policies or the
+    replay, the simulator and the machine class, all of which the data depends on; the digest is one
+    of the bytes that came out.  Raises UserError for an n that does not fit.
     """
     record, qualities = behaviour_record(robot), mixture(robot, quality)
-    if n < len(qualities):
-        raise UserError(f"dataset.n_transitions={n}: must be at least {len(qualities)}")
-    made_from = {
+    made_from: dict[str, Any] = {
         "format": "offrl-rollout-1",
         "version": VERSION,
         "env_id": record["env_id"],
-        "policies": {q: record["policies"][q]["sha256"] for q in qualities},
-        "n": n,
         "numerics": numerics("cpu", 1, False),
     }
+    if quality == REPLAY:
+        if n is not None:
+            raise UserError(
+                f"dataset.n_transitions={n}: {REPLAY} has a length of its own; leave it null, and "
+                "use buffer_size for a part of it"
+            )
+        made_from |= {"replay": record["replay"]["sha256"]}
+    else:
+        if n is None or n < len(qualities):
+            raise UserError(f"dataset.n_transitions={n}: must be at least {len(qualities)}")
+        shas = {q: record["policies"][q]["sha256"] for q in qualities}
+        made_from |= {"policies": shas, "n": n}
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
     try:
         dataset = open_dataset(cache_root, key)
     except FileNotFoundError:
         meta = {"id": f"offrl/{robot}/{quality}-{VERSION}", "made_from": made_from}
-        dataset = write_dataset(cache_root, key, _roll_out_mixture(robot, qualities, n), meta)
+        data = _roll_out_mixture(robot, qualities, n) if n else recorded_replay(robot, record)
+        dataset = write_dataset(cache_root, key, data, meta)
     return replace(dataset, digest=content_digest(cache_root, key))
 
 
@@ -196,15 +175,3 @@ def _roll_out_mixture(robot: str, qualities: Sequence[str], n: int) -> dict[str,
         torch.set_num_threads(threads)
         env.close()
     return concatenate(parts)
-
-
-def concatenate(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """The columns of several datasets, one after another."""
-    n_states = np.cumsum([0] + [len(p["states"]) for p in parts])
-    n_rows = np.cumsum([0] + [len(p["index"]) for p in parts])
-    out = {k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k != "episode_start"}
-    for k in ("index", "next_index"):
-        out[k] = np.concatenate([p[k] + s for p, s in zip(parts, n_states, strict=False)])
-    starts = [p["episode_start"][:-1] + r for p, r in zip(parts, n_rows, strict=False)]
-    out["episode_start"] = np.concatenate([*starts, n_rows[-1:]])
-    return out
