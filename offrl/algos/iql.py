@@ -108,8 +108,8 @@ class IQL:
 
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The parameters of the mean's network, and the log deviations [A]."""
-        n = self.spec.action_dim
-        return theta[:-n], theta[-n:].clamp(LOG_STD_MIN, LOG_STD_MAX)
+        net, log_std = theta.split([self.mean.size, self.spec.action_dim])
+        return net, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def log_prob(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """log N(a; tanh(net(s)), std), actions in units of max_action. [B, D], [B, A] -> [B]"""

@@ -47,7 +47,10 @@ def update_target(target: nn.Module, online: nn.Module, tau: float) -> None:
 
 @torch.no_grad()
 def load(module: nn.Module, theta: Tensor) -> None:
-    """Copies a flat vector into a module: per layer the weight [in, out] by rows, then the bias."""
+    """Copies a flat vector into a module: per layer the weight [in, out] by rows, then the bias.
+
+    After all layers, gain and shift of every layer normalisation.
+    """
     rest = theta
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -55,6 +58,10 @@ def load(module: nn.Module, theta: Tensor) -> None:
             layer.weight.copy_(rest[: n * m].reshape(n, m).T)
             layer.bias.copy_(rest[n * m : n * m + m])
             rest = rest[n * m + m :]
+    for norm in (m for m in module.modules() if isinstance(m, nn.LayerNorm)):
+        for parameter in (norm.weight, norm.bias):
+            parameter.copy_(rest[: parameter.numel()])
+            rest = rest[parameter.numel() :]
     assert rest.numel() == 0
 
 
@@ -62,4 +69,6 @@ def load(module: nn.Module, theta: Tensor) -> None:
 def flat(module: nn.Module) -> Tensor:
     """The reverse of load()."""
     linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
-    return torch.cat([x for m in linear for x in (m.weight.T.reshape(-1), m.bias)])
+    norms = [m for m in module.modules() if isinstance(m, nn.LayerNorm)]
+    layers = [x for m in linear for x in (m.weight.T.reshape(-1), m.bias)]
+    return torch.cat([*layers, *(x for m in norms for x in (m.weight, m.bias))])
