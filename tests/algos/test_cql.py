@@ -1,67 +1,59 @@
-"""CQL against a plain loop, and each of its parts by itself."""
+"""CQL: a plain loop from the papers, the contract, and a task whose optimum is known."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import lqr
 import pytest
+import test_contract as contract
+import test_contract_compile as contract_compile
+import test_contract_seeds as contract_seeds
 import torch
-from problem import algorithm, batch, distance, noise
-from reference.cql import CQL as PlainCQL
+from problem import algorithm, batch, distance, noise, same_bits
+from reference.cql import CQL as Plain
 from reference.networks import flat, load
+from test_learning import FAST, assert_near_the_optimum, data, train
+from test_reference import GAMMA, columns, dims, stacked
 from torch import Tensor
 
+from offrl import checkpoint
+from offrl.algos.cql import Multiplier, Noise, NoMultiplier, State
 from offrl.rng import generator
-from offrl.types import Transition
+from offrl.types import Spec, Transition
 
-GAMMA = 0.99  # of problem.batch
-Step = Callable[[Transition, Any], dict[str, float]]
+VARIANTS = ["cql", "cal_ql", "cql_seed"]
+SEED_BUGS = Path(__file__).parents[1] / "variants" / "conf"
+LIMIT = 1.5  # max_action of the small problem
 KEYS = (
     *("min_q_weight", "lagrange_threshold", "calibrated", "n_actions", "backup_entropy"),
     *("bc_steps", "tau", "actor_lr", "critic_lr", "max_grad_norm", "hidden"),
 )
 
 
-def plain_loop(algo: Any, s: Any) -> tuple[Step, Callable[[], dict[str, Tensor]]]:
+def plain_loop(
+    algo: Any, s: State
+) -> tuple[Callable[[Transition, Noise], dict[str, float]], Callable[[], dict[str, Tensor]]]:
     """(a step, the parameters) of the plain CQL with the weights of state `s`."""
-    spec = algo.spec
-    plain = PlainCQL(
-        *(spec.obs_shape[0], spec.action_dim, spec.max_action),
-        gamma=GAMMA,
-        **{key: getattr(algo, key) for key in KEYS},
-    )
+    plain = Plain(*dims(algo), gamma=GAMMA, **{key: getattr(algo, key) for key in KEYS})
     for module, theta in zip((plain.actor, *plain.critics), (s.actor, *s.critic), strict=True):
         load(module, theta)
     plain.copy_targets()
-
-    def step(b: Transition, z: Any) -> dict[str, float]:
-        terminated = (b.discount == 0).to(b.reward.dtype)
-        data = b.obs, b.action, b.reward, b.next_obs, terminated, b.return_to_go
-        return plain.train_step(*data, *z)
-
-    return (
-        step,
-        lambda: (
-            {
-                "actor": flat(plain.actor),
-                "critic": torch.stack([flat(c) for c in plain.critics]),
-                "target_critic": torch.stack([flat(c) for c in plain.targets]),
-                "log_alpha": plain.log_alpha.detach().clone(),
-            }
-            | (
-                {}
-                if algo.lagrange_threshold is None
-                else {"multiplier": plain.log_multiplier.detach()}
-            )
-        ),
-    )
+    return lambda b, z: plain.train_step(*columns(b), b.return_to_go, *z), lambda: {
+        "actor": flat(plain.actor),
+        "critic": stacked(*plain.critics),
+        "target_critic": stacked(*plain.targets),
+        "log_alpha": plain.log_alpha.detach().clone(),
+        "multiplier": plain.log_multiplier.detach().clone(),
+    }
 
 
 @pytest.mark.parametrize("bc_steps", [0, 2])
-@pytest.mark.parametrize("name", ["cql", "cal_ql", "cql_seed"])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_losses_and_parameters_equal_those_of_a_plain_loop(
     name: str, bc_steps: int, tolerance: float
 ) -> None:
-    algo = algorithm(name, hidden=[32, 24], bc_steps=bc_steps)
+    algo: Any = algorithm(name, Spec((5,), 3, LIMIT, 18), hidden=[32, 24], bc_steps=bc_steps)
     s = algo.init(generator(0, "init"))
     step, parameters = plain_loop(algo, s)
     for u in range(5):
@@ -74,8 +66,78 @@ def test_losses_and_parameters_equal_those_of_a_plain_loop(
                 value, rel=tolerance, abs=tolerance / 10
             ), (u, key)
         theta = parameters()
-        if "multiplier" in theta:
-            assert distance(s.multiplier.log_value, theta.pop("multiplier")) < tolerance
-        assert set(theta) == {n for n in s._fields if not n.endswith("_opt")} - {"multiplier"}
+        assert set(theta) == {n for n in s._fields if not n.endswith("_opt")}
+        if name == "cql_seed":
+            theta["multiplier"] = Multiplier(theta["multiplier"], s.multiplier.opt)
+        else:
+            assert theta.pop("multiplier") == 0
         for key, value in theta.items():
             assert distance(getattr(s, key), value) < tolerance, (u, key)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_checkpoint_holds_everything_and_the_multiplier_moves(name: str, tmp_path: Path) -> None:
+    algo = algorithm(name)
+    s = algo.init(generator(0, "init"))
+    after, _ = algo.update(s, batch(algo, 0), noise(algo, 0))
+    checkpoint.save(tmp_path, 1, after)
+    loaded = checkpoint.load(tmp_path, s)
+    assert loaded is not None
+    assert same_bits(loaded[1], after)
+    assert isinstance(s.multiplier, Multiplier if name == "cql_seed" else NoMultiplier)
+    if name == "cql_seed":
+        assert loaded[1].multiplier.log_value != 0
+        assert loaded[1].multiplier.opt.t == 1
+
+
+@pytest.fixture(params=["cql_seed", "cal_ql"])
+def variant(request: pytest.FixtureRequest) -> Any:
+    return algorithm(request.param)
+
+
+def test_variants_keep_the_contract(variant: Any) -> None:
+    contract.test_update_is_pure(variant)
+    contract.test_update_is_finite_and_without_a_graph(variant)
+    contract.test_update_moves_every_part(variant)
+    contract.test_an_update_keeps_the_shapes_and_types_of_the_state(variant)
+    contract.test_no_two_tensors_of_a_fresh_state_share_memory(variant)
+    contract_seeds.test_several_seeds_equal_a_loop_over_seeds(variant, batched=True)
+
+
+@pytest.mark.full
+def test_lagrange_and_calibration_compile() -> None:
+    contract_compile.agrees_with_eager(algorithm("cql_seed"), True, "aot_eager")
+
+
+def learner(**changes: Any) -> Any:
+    """A weight that fits the small rewards of the task."""
+    settings = FAST | {"min_q_weight": 1.0, "bc_steps": 32}
+    return algorithm("cql", lqr.spec(64), **settings | changes)
+
+
+def test_cql_comes_near_the_optimum() -> None:
+    assert_near_the_optimum(train(learner(), data()))
+
+
+BROKEN = {
+    "actor_that_stands_still": {"actor_lr": 0.0},
+    "critic_that_stands_still": {"critic_lr": 0.0},
+    "targets_that_stand_still": {"tau": 0.0},
+    "nothing_but_cloning": {"bc_steps": 1000},
+    "gap_with_the_wrong_sign": {"min_q_weight": -1.0},
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_broken_cql_fails_the_same_assertion(broken: dict[str, Any]) -> None:
+    policy = train(learner(**broken), data())
+    with pytest.raises(AssertionError):
+        assert_near_the_optimum(policy)
+
+
+@pytest.mark.full
+def test_cql_that_does_not_look_ahead_fails_the_same_assertion() -> None:
+    policy = train(learner(), data()._replace(discount=torch.zeros_like(data().discount)))
+    with pytest.raises(AssertionError):
+        assert_near_the_optimum(policy)
