@@ -4,9 +4,12 @@ report.py tables                     rebuild the README's tables and the figures
 report.py tables --check             write nothing; exit 1 with a diff if anything would change
 report.py tables --runs DIR          print the table of the runs below DIR
 report.py publish SUITE --runs DIR   copy a suite's finished runs below DIR to results/SUITE
+report.py stats SUITE [--runs DIR]   IQM and probability of improvement over a suite's tasks
+report.py eop --runs DIR             what a budget of n tried hyperparameter settings brings
 """
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a clone works uninstalled
 
 if TYPE_CHECKING:
+    from offrl.report.load import Runs
     from offrl.report.suite import Suite
 
 
@@ -27,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "publish":
             return publish(args.suite, args.runs)
+        if args.command == "stats":
+            return stats(args.suite, args.runs, args.last_k, args.baseline, args.figure)
+        if args.command == "eop":
+            return eop(args.runs, args.suite)
         if args.runs is not None:
             return show(args.runs, args.suite, args.last_k, args.figure)
         return rebuild(args.check)
@@ -39,11 +47,10 @@ def show(runs_root: Path, name: str | None, last_k: int, figure: Path | None) ->
     from offrl.atomic import write_atomic
     from offrl.errors import UserError
     from offrl.report.figures import curves
-    from offrl.report.load import load_runs
     from offrl.report.tables import tables
 
     suite = load_suite(name) if name else None
-    runs = load_runs(runs_root, only=[c.run_id for c in suite.cells] if suite else None)
+    runs = load(runs_root, suite)
     choice = ["--suite", name] if name else ["--last-k", str(last_k)]
     words = ["python", "benchmarks/report.py", "tables", "--runs", str(runs_root), *choice]
     print(tables(runs, suite, shlex.join(words), last_k), end="")
@@ -54,6 +61,56 @@ def show(runs_root: Path, name: str | None, last_k: int, figure: Path | None) ->
         write_atomic(figure, svg.encode())
         print(f"\nLearning curves: {figure}")
     return 0
+
+
+def stats(
+    name: str | None, runs_root: Path | None, last_k: int, baseline: str | None, figure: Path | None
+) -> int:
+    from offrl.atomic import write_atomic
+    from offrl.errors import UserError
+    from offrl.report.comparison import block, comparisons
+    from offrl.report.groups import summarise
+    from offrl.report.look import by_method
+    from offrl.report.profiles import profiles
+
+    suite = load_suite(name) if name else None
+    root = runs_root or (ROOT / "results" / name if name else None)
+    if root is None:
+        raise UserError("stats wants a suite, --runs DIR or both")
+    k = suite.options.last_k if suite else last_k
+    groups = summarise(load(root, suite), suite, k)
+    found = comparisons(groups)
+    if not found:
+        raise UserError(f"{root}: no complete run with a normalised score")
+    if figure is not None and len(found) > 1:
+        raise UserError(f"--figure: one of {', '.join(found)} only; choose a suite")
+    for reference, comparison in found.items():
+        print(f"Scores: {reference}\n\n{block(comparison, k, baseline)}", end="")
+        if figure is not None:
+            svg = profiles(comparison, by_method(groups), reference)
+            write_atomic(figure, svg.encode())
+            print(f"\nPerformance profiles: {figure}")
+    return 0
+
+
+def eop(runs_root: Path, name: str | None) -> int:
+    from offrl.report.eop import table
+    from offrl.report.groups import summarise
+
+    suite = load_suite(name) if name else None
+    print(table(summarise(load(runs_root, suite), suite)), end="")
+    return 0
+
+
+def load(root: Path, suite: "Suite | None") -> "Runs":
+    """The runs below a folder, all or those of a suite."""
+    from offrl.report.load import load_runs
+    from offrl.report.members import group_of
+
+    if suite is None:
+        return load_runs(root)
+    group = group_of(suite)
+    return load_runs(root, only=lambda row: group(row) is not None)
 
 
 def rebuild(check: bool) -> int:
@@ -94,7 +151,7 @@ def load_suite(name: str) -> "Suite":
 
     from offrl.errors import UserError
     from offrl.report.suite import ReportOptions, Suite
-    from offrl.suite import suite_cells
+    from offrl.suite import plan, suite_cells
 
     path = ROOT / "conf" / "experiment" / f"{name}.yaml"
     if not path.is_file():
@@ -103,7 +160,8 @@ def load_suite(name: str) -> "Suite":
     experiment = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(experiment, dict)
     options = ReportOptions.from_node(experiment.get("report") or {}, path.name)
-    return Suite(name, suite_cells(name), options)
+    at = functools.cache(lambda n: plan([f"experiment={name}", f"n_updates={n}"]).cells)
+    return Suite(name, suite_cells(name), options, at)
 
 
 def _positive(text: str) -> int:
@@ -117,23 +175,33 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="tables | publish")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="tables | publish | stats | eop"
+    )
     table = commands.add_parser("tables", help="Markdown tables, of the README or of --runs")
     table.add_argument("--check", action="store_true", help="write nothing, exit 1 on a change")
     table.add_argument("--runs", type=Path, metavar="DIR", help="print the table of these runs")
     table.add_argument("--suite", metavar="SUITE", help="with --runs: that suite's rows only")
-    table.add_argument(
-        "--last-k",
-        type=_positive,
-        default=5,
-        metavar="K",
-        help="with --runs, without --suite: evaluations in the second score column (default 5)",
-    )
+    _last_k(table, "with --runs, without --suite")
     table.add_argument("--figure", type=Path, metavar="SVG", help="with --runs: learning curves")
     copy = commands.add_parser("publish", help="finished runs of a suite -> results/SUITE")
     copy.add_argument("suite", metavar="SUITE", help="a file in conf/experiment, without .yaml")
     copy.add_argument("--runs", type=Path, metavar="DIR", required=True)
+    compare = commands.add_parser("stats", help="aggregates over the tasks of a suite")
+    compare.add_argument("suite", metavar="SUITE", nargs="?", help="of results/, or of --runs")
+    compare.add_argument("--runs", type=Path, metavar="DIR", help="these runs instead of results/")
+    compare.add_argument("--baseline", metavar="METHOD", help="default: the first method")
+    compare.add_argument("--figure", type=Path, metavar="SVG", help="performance profiles")
+    _last_k(compare, "without a suite")
+    budget = commands.add_parser("eop", help="expected online performance of a sweep")
+    budget.add_argument("--runs", type=Path, metavar="DIR", required=True)
+    budget.add_argument("--suite", metavar="SUITE", help="that suite's runs only")
     return parser
+
+
+def _last_k(parser: argparse.ArgumentParser, when: str) -> None:
+    text = f"{when}: evaluations in the second score column (default 5)"
+    parser.add_argument("--last-k", type=_positive, default=5, metavar="K", help=text)
 
 
 if __name__ == "__main__":

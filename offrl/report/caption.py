@@ -1,14 +1,16 @@
 """What stands under a table: protocol, budget, interval, versions and the commands."""
 
 from collections.abc import Iterable, Sequence
+from string import ascii_lowercase
 
-from offrl.report.cells import TRAIN, Cell
-from offrl.report.published import in_column
+from offrl.report.commands import TRAIN
+from offrl.report.groups import Group
+from offrl.report.published import NOTES, in_column
 from offrl.report.suite import ReportOptions, Suite
 
 
 def caption(
-    cells: Sequence[Cell],
+    groups: Sequence[Group],
     reference: str,
     suite: Suite | None,
     options: ReportOptions,
@@ -18,38 +20,48 @@ def caption(
     """Markdown, one short paragraph per question a reader may have."""
     parts = [
         f"**{options.caption.rstrip('.')}.**" if options.caption else "",
-        _protocol(cells, options),
-        _scale(cells, reference),
-        *_notes(cells),
-        _published(cells, sources) if sources else "",
-        _commands(suite, regenerate),
+        _protocol(groups, options),
+        _scale(groups, reference),
+        *_notes(groups, options),
+        _published(groups, sources, options) if sources else "",
+        _commands(suite, options, regenerate),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
-def _protocol(cells: Sequence[Cell], options: ReportOptions) -> str:
-    k = options.last_k
-    counts = [len(c.about.seeds) for c in cells]
+def _protocol(groups: Sequence[Group], options: ReportOptions) -> str:
+    counts = [len(g.about.seeds) for g in groups]
     seeds = f"{_range(counts)} seed" + ("s" if max(counts) > 1 else "")
-    single = ", (n=1) without one" if any(c.last and c.last.n == 1 for c in cells) else ""
+    single = ", (n=1) without one" if any(g.last and g.last.n == 1 for g in groups) else ""
     floor = f" Runs of less than {options.floor:,} steps do not count." if options.floor else ""
-    steps = _range(c.about.n_updates for c in cells)
-    every = _range(c.about.eval_every for c in cells)
-    episodes = _range(c.about.eval_episodes for c in cells)
-    also = f"; `mean of last {k}`: each seed's last {k} evaluations averaged first" if k > 1 else ""
+    steps = _range(g.about.n_updates for g in groups)
+    every = _range(g.about.eval_every for g in groups)
+    episodes = _range(g.about.eval_episodes for g in groups)
     return (
-        f"Protocol: score of the last evaluation{also}. Mean over seeds ± half-width of the 95% "
-        f"Student-t interval over seeds{single}. Budget: {seeds}, {steps} gradient steps, an "
-        f"evaluation every {every} steps on {episodes} episodes.{floor}"
+        f"Protocol: score of the last evaluation{_other_columns(options)}. Mean over seeds ± "
+        f"half-width of the 95% Student-t interval over seeds{single}. Budget: {seeds}, {steps} "
+        f"gradient steps, an evaluation every {every} steps on {episodes} episodes.{floor}"
     )
 
 
-def _scale(cells: Sequence[Cell], reference: str) -> str:
-    runs = [c.run for c in cells if c.run is not None]
+def _other_columns(options: ReportOptions) -> str:
+    k = options.last_k
+    also = f"`mean of last {k}`: each seed's last {k} evaluations averaged first" if k > 1 else ""
+    if options.layout == "norm_obs":
+        pairs = "`difference`: norm_obs=true minus norm_obs=false of a seed, over the seeds of both"
+        return f"; {pairs}" + (f"; {also}" if also else "")
+    if options.layout == "grid":
+        return ""
+    best = "`best*`: each seed's best evaluation, optimistic, as choosing it needs online access"
+    return "".join(f"; {text}" for text in (also, best if options.best else "") if text)
+
+
+def _scale(groups: Sequence[Group], reference: str) -> str:
+    runs = [g.run for g in groups if g.run is not None]
     if not runs:
         return ""
     envs = dict.fromkeys((r["env_id"], r["ref_min"], r["ref_max"]) for r in runs)
-    simulators = " / ".join(sorted({s for c in cells for s in c.simulators}))
+    simulators = " / ".join(sorted({s for g in groups for s in g.simulators}))
     if runs[0]["ref_min"] is None or runs[0]["ref_max"] is None:
         scale = f"Scores and data: undiscounted return on {runs[0]['env_id']}, not normalised"
     else:
@@ -60,40 +72,49 @@ def _scale(cells: Sequence[Cell], reference: str) -> str:
     return f"{scale}. Simulator: {simulators}."
 
 
-def _notes(cells: Sequence[Cell]) -> list[str]:
+def _notes(groups: Sequence[Group], options: ReportOptions) -> list[str]:
     notes = [
-        f"Note: the seeds of {c.about.algo} on {c.about.env}-{c.about.dataset} were trained on "
-        f"{c.digests} different versions of the data."
-        for c in cells
-        if c.digests > 1
+        f"Note: the seeds of {g.about.algo} on {g.about.env}-{g.about.dataset} were trained on "
+        f"{g.digests} different versions of the data."
+        for g in groups
+        if g.digests > 1
     ]
-    if any(c.counted and c.last_k is None for c in cells):
+    if options.layout != "grid" and any(g.counted and g.last_k is None for g in groups):
         notes.append("–: fewer evaluations than the column averages.")
     return notes
 
 
-def _published(cells: Sequence[Cell], sources: Sequence[str]) -> str:
+def _published(groups: Sequence[Group], sources: Sequence[str], options: ReportOptions) -> str:
+    grid = options.layout == "grid"
     texts = []
-    for column in sources:
-        rows = [p for c in cells for p in in_column(c.about, column)]
-        where = "; ".join(dict.fromkeys(f"{p.citation}, {p.table}" for p in rows))
-        variants = "; ".join(dict.fromkeys(p.variant for p in rows if p.variant))
-        detail = f" ({where})" if where else " (nothing for these rows)"
-        texts.append(f"`{column}`{detail}" + (f", {variants}" if variants else ""))
+    for letter, column in zip(ascii_lowercase, sources, strict=False):
+        rows = [p for g in groups for p in in_column(g.about, column)]
+        where = [NOTES.get(p.source, f"{p.citation}, {p.table}") for p in rows]
+        variants = [p.variant for p in rows if p.variant and p.source not in NOTES]
+        detail = "; ".join(dict.fromkeys(where)) or "nothing for these rows"
+        text = ", ".join([f"`{column}` ({detail})", *dict.fromkeys(variants)])
+        texts.append(f"{letter}: {text}" if grid else text)
+    shown = "Published numbers"
+    if grid:
+        shown = "In brackets: the published number of the first of these sources that has one"
     return (
-        "Published numbers, for exactly the same version of the data, as printed; std is over "
-        f"their seeds and no interval; source/protocol: {'. '.join(texts)}."
+        f"{shown}, for exactly the same version of the data, normalised by D4RL's references, as "
+        "printed; std is over their seeds and no interval; source/protocol: "
+        f"{'. '.join(texts)}."
     )
 
 
-def _commands(suite: Suite | None, regenerate: str) -> str:
+def _commands(suite: Suite | None, options: ReportOptions, regenerate: str) -> str:
     if suite is None:
         return f"A row again: `{TRAIN} -m` and its overrides. This text again: `{regenerate}`"
-    return (
-        f"A row again: `{TRAIN} experiment={suite.name}` and its overrides (all rows: none), "
-        f"then `python benchmarks/report.py publish {suite.name} --runs runs`. "
-        f"This text again, from the records: `{regenerate}`"
+    publish = f"`python benchmarks/report.py publish {suite.name} --runs runs`"
+    train = f"`{TRAIN} experiment={suite.name}`"
+    run = (
+        f"All of it: {train}, in full or in parts"
+        if options.layout == "grid"
+        else f"A row again: {train} and its overrides (all rows: none)"
     )
+    return f"{run}, then {publish}. This text again, from the records: `{regenerate}`"
 
 
 def _range(values: Iterable[int]) -> str:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from offrl.errors import UserError
-from offrl.report.manifest import RUN_COLUMNS, parse, row
+from offrl.report.about import RUN_COLUMNS, parse, row
 from offrl.report.stats import per_evaluation
 
 INTEGERS = ("seed", "step", "episode", "length", "episodes")
@@ -27,7 +27,7 @@ EVALUATION_COLUMNS = (
 class Runs:
     """Records of runs.
 
-    runs: one row per run, of any status (columns: RUN_COLUMNS of offrl.report.manifest).
+    runs: one row per run, of any status (columns: RUN_COLUMNS of offrl.report.about).
     evaluations: one row per (run_id, seed, step) of complete runs (EVALUATION_COLUMNS).
     episodes: one row per episode of complete runs (EPISODE_COLUMNS); of a published suite only
     those of the last evaluations.
@@ -47,11 +47,11 @@ def no_runs() -> Runs:
     )
 
 
-def load_runs(root: Path, only: Collection[str] | None = None) -> Runs:
-    """Every run directory and published suite at or below `root`, or those with run_ids in `only`.
+def load_runs(root: Path, only: Callable[[Mapping[str, Any]], bool] = lambda row: True) -> Runs:
+    """Every run directory and published suite at or below `root`, or those whose row `only` wants.
 
     Raises UserError for a missing root, for a manifest or table that cannot be read (naming the
-    file), and for two complete runs of one cell that share a seed (naming both).
+    file), and for two complete runs of one group that share a seed (naming both).
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such directory; --runs wants the `out` of train.py")
@@ -60,7 +60,7 @@ def load_runs(root: Path, only: Collection[str] | None = None) -> Runs:
     episodes: list[pd.DataFrame] = []
     for file in _record_files(root):
         found = [row(parse(text, where), where) for text, where in _manifests(file)]
-        found = [r for r in found if only is None or r["run_id"] in only]
+        found = [r for r in found if only(r)]
         complete = {str(r["run_id"]) for r in found if r["status"] == "complete"}
         rows += found
         if not complete:
@@ -148,7 +148,7 @@ def _check_duplicates(runs: pd.DataFrame) -> None:
     seen: dict[tuple[str, int], str] = {}
     for r in runs[runs["status"] == "complete"].to_dict("records"):
         for seed in r["seeds"]:
-            other = seen.setdefault((r["cell"], seed), r["path"])
+            other = seen.setdefault((r["group"], seed), r["path"])
             if other != r["path"]:
                 raise UserError(
                     f"{other} and {r['path']} are both complete runs of seed {seed} of "

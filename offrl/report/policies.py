@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from offrl.report.tables import markdown
+from offrl.report.markdown import markdown
 
 QUALITIES = ("random", "medium", "expert")
 

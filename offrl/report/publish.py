@@ -13,9 +13,12 @@ from offrl.atomic import write_atomic
 from offrl.errors import UserError
 from offrl.report.figures import curves
 from offrl.report.load import Runs, load_runs
+from offrl.report.members import group_of
 from offrl.report.suite import Suite
 
-LIMIT = 2_000_000  # bytes a suite: results are kept in git
+# bytes of a suite, of which git keeps every version: a small one whole, a large one by its runs
+LIMIT = 2_000_000
+PER_RUN = 30_000  # 200 evaluations, and 10 x 10 episodes
 KEPT_EVALUATIONS = 10  # of which every episode is kept
 FINAL = ("complete", "diverged")  # a diverged run is a result too; its numbers are not kept
 
@@ -40,28 +43,29 @@ def publish(suite: Suite, runs_root: Path, results_root: Path) -> Publication:
 
     A run that is there already is replaced, others stay, those that are no cells any more go.
     Every file is written whole, runs.jsonl last. Raises UserError, and has written nothing, if
-    there is nothing to publish, records contradict each other, or it would be over LIMIT bytes.
+    there is nothing to publish, records contradict each other, or it would be over its limit.
     """
     folder = results_root / suite.name
-    ids = frozenset(c.run_id for c in suite.cells)
-    new = load_runs(runs_root, only=ids)
+    group = group_of(suite)
+    new = load_runs(runs_root, only=lambda row: group(row) is not None)
     ended = new.runs["status"].isin(FINAL)
     # a run that stands in two places counts once, complete before diverged
     final = new.runs[ended].sort_values("status", kind="stable").drop_duplicates("run_id")
     if final.empty:
         raise UserError(f"{runs_root}: no complete run of suite {suite.name}; nothing to publish")
     old = load_runs(folder) if folder.is_dir() else None
-    there = frozenset() if old is None else frozenset(old.runs["run_id"])
+    there = {} if old is None else {r["run_id"]: group(r) for r in _records(old.runs)}
+    stay = frozenset(run_id for run_id, key in there.items() if key is not None)
     added = frozenset(final["run_id"])
     parts = [Runs(final, new.evaluations, new.episodes)]
     if old is not None:
-        parts.append(_only(old, (there & ids) - added))
+        parts.append(_only(old, stay - added))
     _write(folder, suite, _merge(parts))
     return Publication(
         folder,
         added=tuple(sorted(added)),
-        kept=tuple(sorted((there & ids) - added)),
-        dropped=tuple(sorted(there - ids)),
+        kept=tuple(sorted(stay - added)),
+        dropped=tuple(sorted(there.keys() - stay)),
         left_out=tuple(f"{r['path']} ({r['status']})" for r in _records(new.runs[~ended])),
     )
 
@@ -87,11 +91,12 @@ def _write(folder: Path, suite: Suite, runs: Runs) -> None:
     }
     files = {name: text.encode() for name, text in texts.items() if text is not None}
     size = sum(map(len, files.values()))
-    if size > LIMIT:
+    limit = max(LIMIT, PER_RUN * len(manifests))
+    if size > limit:
         sizes = ", ".join(f"{name} {len(data):,}" for name, data in files.items())
         raise UserError(
-            f"{folder} would have {size:,} bytes ({sizes}), more than {LIMIT:,}; "
-            "split the suite, or evaluate on fewer episodes"
+            f"{folder} would have {size:,} bytes ({sizes}), more than {limit:,}; "
+            "split the suite, or evaluate less often or on fewer episodes"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,9 @@ from types import MappingProxyType
 
 from offrl.atomic import write_atomic
 from offrl.errors import UserError
-from offrl.report.figures import curves
 from offrl.report.load import load_runs, no_runs
+from offrl.report.section import section
 from offrl.report.suite import Suite
-from offrl.report.tables import tables
 
 REGENERATE = "python benchmarks/report.py tables"
 _MARKER = re.compile(r"<!-- (/?)table:([\w.-]+) -->")
@@ -45,17 +44,10 @@ def build(
     for name in names:
         if name in others:
             continue
-        s = suite(name)
         folder = results / name
         runs = load_runs(folder) if name in published else no_runs()
-        figure = curves(runs, s)
-        link = ""
-        if figure is not None:
-            file = folder / "curves.svg"
-            files[file] = figure
-            relative = Path(os.path.relpath(file, readme.parent)).as_posix()
-            link = f"![{s.options.title or name}: learning curves]({relative})\n\n"
-        sections[name] = link + tables(runs, s, REGENERATE)
+        sections[name], shown = section(runs, suite(name), folder, readme, REGENERATE)
+        files |= shown
     files[readme] = replaced(text, sections)
     return files
 

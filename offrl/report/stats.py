@@ -4,8 +4,9 @@ The unit is the seed: a seed's score is a mean over the episodes of one or more 
 intervals are over seeds, never over episodes (docs/decisions/0002-intervals.md).
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from scipy.stats import t as student_t
 
 KEYS = ["run_id", "seed"]
 LEVEL = 0.95
-BEST_LABEL = "best evaluation (needs online access)"
 
 
 class Estimate(NamedTuple):
@@ -22,6 +22,27 @@ class Estimate(NamedTuple):
     mean: float
     half_width: float | None
     n: int
+
+
+S = TypeVar("S")
+
+
+class Scores(NamedTuple, Generic[S]):
+    """Scores of seeds under each protocol."""
+
+    last: S
+    last_k: S  # NaN for a seed with fewer than k evaluations
+    best: S  # optimistic: choosing an evaluation by its score needs online access
+
+
+def scores_by_seed(evaluations: pd.DataFrame, k: int) -> Scores[dict[int, float]]:
+    """Of one group, by seed in increasing order: every seed stands in one run."""
+
+    def by_seed(scores: pd.Series) -> dict[int, float]:
+        seeds = scores.index.get_level_values("seed").tolist()
+        return dict(sorted(zip(seeds, scores.tolist(), strict=True)))
+
+    return Scores(*map(by_seed, (last(evaluations), last_k(evaluations, k), best(evaluations))))
 
 
 def per_evaluation(episodes: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +77,7 @@ def last_k(evaluations: pd.DataFrame, k: int) -> pd.Series:
 
 
 def best(evaluations: pd.DataFrame) -> pd.Series:
-    """The score of each seed's best evaluation: picking it needs online access (BEST_LABEL)."""
+    """The score of each seed's best evaluation: picking it needs online access."""
     return evaluations.groupby(KEYS, sort=True)["score_mean"].max()
 
 
@@ -70,3 +91,19 @@ def estimate(values: Sequence[float]) -> Estimate:
     error = float(x.std(ddof=1)) / len(x) ** 0.5
     quantile = float(student_t.ppf(0.5 + LEVEL / 2, len(x) - 1))
     return Estimate(float(x.mean()), quantile * error, len(x))
+
+
+def over_seeds(scores: Mapping[int, float]) -> Estimate | None:
+    """The estimate over all seeds; None if there is none, or if one has no score."""
+    values = list(scores.values())
+    return None if not values or any(map(math.isnan, values)) else estimate(values)
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate | None:
+    """first - second over the seeds that both have; None if there is none.
+
+    Two settings with one seed share the initialisation, the order of the data and the start
+    states: what these do to both of them cancels in the difference of a seed.
+    """
+    common = sorted(first.keys() & second.keys())
+    return over_seeds({s: first[s] - second[s] for s in common})

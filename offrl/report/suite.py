@@ -1,8 +1,8 @@
 """What a report must know of a suite: its cells and how to show them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from offrl.errors import UserError
 
@@ -25,6 +25,10 @@ class SuiteCell(Protocol):
         """The whole command line."""
 
 
+# a row per group; per dataset with a column per algorithm; per pair that differs by norm_obs
+Layout = Literal["rows", "grid", "norm_obs"]
+
+
 @dataclass(frozen=True)
 class ReportOptions:
     """The `report:` node of an experiment."""
@@ -32,7 +36,9 @@ class ReportOptions:
     title: str | None = None
     caption: str | None = None  # stands first under every table of the suite
     last_k: int = 1  # evaluations in the second score column; 1 means no such column
-    floor: int = 0  # gradient steps; a run with fewer counts as not run
+    best: bool = False  # a column of each seed's best evaluation, which needs online access
+    floor: int = 0  # gradient steps; a run with fewer counts as not run, one with more counts
+    layout: Layout = "rows"
     published: tuple[str, ...] = ("corl/last", "rebrac_paper/last")  # columns beside D4RL scores
 
     @classmethod
@@ -58,9 +64,19 @@ class Suite:
     name: str
     cells: Sequence[SuiteCell]
     options: ReportOptions = ReportOptions()
+    at: Callable[[int], Sequence[SuiteCell]] = lambda n_updates: ()  # the cells at another length
 
 
 def _typed(key: str, value: Any, default: Any, where: str) -> Any:
+    if key == "layout":
+        if value not in get_args(Layout):
+            known = ", ".join(get_args(Layout))
+            raise UserError(f"{where}: report.layout: {value!r} is none of {known}")
+        return value
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise UserError(f"{where}: report.{key}: {value!r} is not true or false")
+        return value
     if isinstance(default, int):
         low = 1 if key == "last_k" else 0
         if not isinstance(value, int) or isinstance(value, bool) or value < low:

@@ -49,6 +49,7 @@ class FakeCell:
 
     config: dict[str, Any]
     fixed: list[str] = field(default_factory=lambda: ["experiment=demo"])
+    swept: tuple[str, ...] = ("algo", "dataset", "norm_obs", "seeds")
 
     @property
     def run_id(self) -> str:
@@ -57,13 +58,14 @@ class FakeCell:
     @property
     def overrides(self) -> list[str]:
         c = self.config
-        return [
-            *self.fixed,
-            f"algo={c['algo']['name']}",
-            f"dataset={c['dataset']['source']}/{c['dataset']['quality']}",
-            f"norm_obs={str(c['norm_obs']).lower()}",
-            f"seeds={json.dumps(c['seeds'], separators=(',', ':'))}",
-        ]
+        values = {
+            "algo": c["algo"]["name"],
+            "env": c["env"]["name"],
+            "dataset": f"{c['dataset']['source']}/{c['dataset']['quality']}",
+            "norm_obs": str(c["norm_obs"]).lower(),
+            "seeds": json.dumps(c["seeds"], separators=(",", ":")),
+        }
+        return [*self.fixed, *(f"{key}={values[key]}" for key in self.swept)]
 
     @property
     def command(self) -> str:

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 import matplotlib
 from synthetic_runs import FakeCell, config, write_run
 
-from offrl.report.figures import COLOURS, curves
+from offrl.report.figures import curves
 from offrl.report.load import load_runs, no_runs
+from offrl.report.look import COLOURS
 from offrl.report.suite import ReportOptions, Suite
 
 

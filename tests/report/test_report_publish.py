@@ -161,13 +161,40 @@ def test_over_the_limit_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
     write_run(tmp_path / "a", two[0])
     folder = publish(suite, tmp_path / "a", tmp_path / "results").folder
     before = contents(folder)
-    assert module.LIMIT == 2_000_000
+    assert (module.LIMIT, module.PER_RUN) == (2_000_000, 30_000)
+    monkeypatch.setattr(module, "PER_RUN", 0)
     monkeypatch.setattr(module, "LIMIT", sum(map(len, before.values())))
     publish(suite, tmp_path / "a", tmp_path / "results")  # just at the limit
     write_run(tmp_path / "b", two[1])
     with pytest.raises(UserError, match=r"episodes\.csv .*more than"):
         publish(suite, tmp_path / "b", tmp_path / "results")
     assert contents(folder) == before
+
+
+def test_a_large_suite_may_take_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = Suite("demo", cells(3))
+    for c in suite.cells:
+        write_run(tmp_path / "a", c)
+    monkeypatch.setattr(module, "LIMIT", 1000)
+    assert publish(suite, tmp_path / "a", tmp_path / "results").folder.is_dir()
+    size = sum(map(len, contents(tmp_path / "results/demo").values()))
+    monkeypatch.setattr(module, "PER_RUN", size // 3 + 1)
+    publish(suite, tmp_path / "a", tmp_path / "results")
+    monkeypatch.setattr(module, "PER_RUN", size // 3 - 1)
+    with pytest.raises(UserError, match=f"more than {3 * (size // 3 - 1):,}"):
+        publish(suite, tmp_path / "a", tmp_path / "results")
+
+
+def test_an_evaluation_every_5000_of_a_million_steps_fits() -> None:
+    """540 runs, each of 200 evaluations of 10 episodes, as experiment=d4rl_mujoco."""
+    runs, evaluations, episodes, manifest = 540, 200, 10, 2_300
+    evaluation = len(
+        "0bfc39a31f40,2,1000000,10,4820.5233647604339,1082.7924934769967,127.51818002241467\n"
+    )
+    episode = len("0bfc39a31f40,2,1000000,10,4785.5315161825225,1000,126.327571367760306\n")
+    figure = 1_500_000
+    each = manifest + evaluations * evaluation + module.KEPT_EVALUATIONS * episodes * episode
+    assert runs * each + figure < module.PER_RUN * runs
 
 
 def test_nothing_to_publish(tmp_path: Path) -> None:

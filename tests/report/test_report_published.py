@@ -2,12 +2,15 @@ import csv
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic_runs import FakeCell, config, write_run
 
+from offrl.data.dataset import ScoreRef
 from offrl.errors import UserError
+from offrl.report.about import about
 from offrl.report.load import load_runs, no_runs
-from offrl.report.published import published
+from offrl.report.published import SEED, columns_of, in_column, published
 from offrl.report.suite import ReportOptions, Suite
 from offrl.report.tables import tables
 
@@ -55,6 +58,44 @@ def test_a_variant_of_the_other_normalisation_is_left_out() -> None:
     assert means(None) == {"88.23", "86.78"}
 
 
+def test_the_seed_project_s_numbers_are_normalised_as_ours_are() -> None:
+    file = resources.files("offrl") / "reference" / "published_scores.csv"
+    with file.open(encoding="utf-8") as f:
+        printed = list(csv.DictReader(f))
+    raw = [r for r in printed if r["source"] == "tianshou_seed" and r["dataset"].endswith(("-v2",))]
+    derived = [r for r in printed if r["source"] == SEED]
+    assert len(derived) == 16
+    references = {
+        "halfcheetah": ScoreRef("d4rl", -280.178953, 12135.0),
+        "walker2d": ScoreRef("d4rl", 1.629008, 4592.3),
+    }
+    for d in derived:
+        (r,) = [
+            r
+            for r in raw
+            if all(r[k] == d[k] for k in ("dataset", "algo", "table"))
+            and r["variant"].startswith(d["variant"].partition("derived")[0].rstrip("; "))
+        ]
+        score = references[d["dataset"].partition("-")[0]].normalise(np.array([float(r["mean"])]))
+        assert d["mean"] == f"{score[0]:.2f}"
+
+
+def test_the_seed_project_s_settings_stand_beside_its_numbers_alone() -> None:
+    whole = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "env": "halfcheetah"}
+    a = about(config("cql_seed", norm_obs=False, **whole), "x")
+    assert [p.mean for p in in_column(a, f"{SEED}/unstated")] == ["54.66"]
+    assert in_column(a, "corl/last") == []
+
+
+def test_columns_are_those_with_a_number() -> None:
+    whole = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000}
+    abouts = [
+        about(config("bcq", quality=q, norm_obs=False, **whole), "x") for q in ("random", "medium")
+    ]
+    assert columns_of(abouts[:1]) == []
+    assert columns_of(abouts) == ["robomimic/last10mean"]
+
+
 def test_columns_beside_our_d4rl_scores(tmp_path: Path) -> None:
     whole = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "eval_every": 500_000}
     cells = [FakeCell(config(**whole)), FakeCell(config("bc", **whole))]
@@ -94,13 +135,18 @@ def test_an_unknown_column_names_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("node", "says"),
     [
-        ({"lask_k": 3}, "lask_k: unknown key; report has title, caption, last_k, floor"),
+        (
+            {"lask_k": 3},
+            "lask_k: unknown key; report has title, caption, last_k, best, floor, layout",
+        ),
         ({"last_k": 0}, "integer >= 1"),
         ({"last_k": True}, "integer >= 1"),
         ({"floor": -1}, "integer >= 0"),
         ({"floor": "1e5"}, "integer"),
         ({"title": 3}, "text"),
         ({"published": "corl/last"}, "list"),
+        ({"best": 1}, "not true or false"),
+        ({"layout": "pairs"}, "'pairs' is none of rows, grid, norm_obs"),
     ],
 )
 def test_bad_report_options_name_the_key(node: dict[str, object], says: str) -> None:
@@ -110,6 +156,13 @@ def test_bad_report_options_name_the_key(node: dict[str, object], says: str) -> 
 
 
 def test_report_options_that_are_null_are_the_defaults() -> None:
-    node = {"title": None, "caption": "c", "last_k": 3, "floor": 0, "published": ["corl/best"]}
+    node = {
+        "title": None,
+        "caption": "c",
+        "last_k": 3,
+        "layout": "grid",
+        "published": ["corl/best"],
+    }
     options = ReportOptions.from_node(node, "demo.yaml")
-    assert options == ReportOptions(None, "c", 3, 0, ("corl/best",))
+    expected = ReportOptions(caption="c", last_k=3, layout="grid", published=("corl/best",))
+    assert options == expected

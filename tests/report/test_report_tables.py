@@ -3,30 +3,17 @@ import shlex
 from pathlib import Path
 
 import pytest
+from pipe_tables import rows
 from synthetic_runs import REFERENCES, FakeCell, config, write_run
 
 from offrl.errors import UserError
+from offrl.report.figures import curves
 from offrl.report.load import load_runs, no_runs
+from offrl.report.markdown import markdown
 from offrl.report.suite import ReportOptions, Suite
-from offrl.report.tables import markdown, tables
+from offrl.report.tables import tables
 
 CAPTION = "demo budget: too short for conclusions"
-
-
-def rows(text: str) -> list[dict[str, str]]:
-    """The rows of all pipe tables of a text."""
-    found: list[dict[str, str]] = []
-    header: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            header = []
-            continue
-        cells = [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if not header:
-            header = cells
-        elif not set(cells[0]) <= set("-:"):
-            found.append(dict(zip(header, cells, strict=True)))
-    return found
 
 
 def seeds(n: int, **changes: object) -> list[FakeCell]:
@@ -105,8 +92,8 @@ def test_a_cell_that_never_ran_prints_the_command_that_fills_it(tmp_path: Path) 
     assert (done["algorithm"], done["overrides"]) == ("bc", "`algo=bc`")
     assert (idle["score (offrl-v5) ± 95%"], idle["seeds"]) == ("not run", "0/2 (2 not run)")
     words = shlex.split(idle["overrides"].strip("`"))
-    assert words[:3] == ["python", "benchmarks/train.py", "-m"]
-    assert words[3:] == [*cells[2].overrides[:-1], "seeds=[0],[1]"]
+    # one value of algo, all seeds of the suite: those the suite sweeps by itself
+    assert words == ["python", "benchmarks/train.py", *cells[2].overrides[:-1]]
 
 
 def test_below_the_floor_is_not_run(tmp_path: Path) -> None:
@@ -121,7 +108,7 @@ def test_below_the_floor_is_not_run(tmp_path: Path) -> None:
     assert row["score ± 95%"] == "not run"
     assert "less than 5,001 steps do not count" in text
     assert row["seeds"] == "0/2 (2 below the floor)"
-    assert "python benchmarks/train.py -m" in row["overrides"]
+    assert "python benchmarks/train.py experiment=demo" in row["overrides"]
 
 
 def test_a_suite_without_any_record() -> None:
@@ -188,6 +175,36 @@ def test_without_a_suite_a_row_carries_all_its_overrides(tmp_path: Path) -> None
         *("experiment=demo", "algo=td3_bc", "dataset=offrl/medium", "norm_obs=true"),
         "seeds=[0],[1]",
     ]
+
+
+def test_the_order_of_overrides_is_no_difference(tmp_path: Path) -> None:
+    for c, swept in zip(
+        seeds(2), [("algo", "dataset", "seeds"), ("dataset", "seeds", "algo")], strict=True
+    ):
+        c.swept = swept
+        write_run(tmp_path, c)
+    (row,) = rows(tables(load_runs(tmp_path), None, "R"))
+    words = shlex.split(row["overrides"].strip("`"))
+    assert words == ["experiment=demo", "algo=td3_bc", "dataset=offrl/medium", "seeds=[0],[1]"]
+
+
+def test_a_buffer_without_a_whole_episode_has_no_data_mean(tmp_path: Path) -> None:
+    returns = {"return_mean": None, "return_std": None, "return_best": None}
+    data = {"id": "x", "digest": "d", "n_transitions": 50, "n_episodes": 0} | returns
+    write_run(tmp_path, FakeCell(config(buffer_size=50)), dataset=data)
+    runs = load_runs(tmp_path)
+    (row,) = rows(tables(runs, None, "R"))
+    assert (row["data mean"], row["data best"], row["buffer"]) == ("–", "–", "50")
+    assert curves(runs, None) is not None
+
+
+def test_the_best_evaluation_is_a_column_of_its_own_that_says_what_it_is(tmp_path: Path) -> None:
+    cell = FakeCell(config())
+    write_run(tmp_path, cell, value=lambda s, t, e: 20 + 20 * (90 if t == 2000 else 30))
+    text = tables(load_runs(tmp_path), Suite("demo", [cell], ReportOptions(best=True)), "R")
+    (row,) = rows(text)
+    assert (row["score (offrl-v5) ± 95%"], row["best*"]) == ("30.0 (n=1)", "90.0 (n=1)")
+    assert "`best*`: each seed's best evaluation, optimistic" in text
 
 
 def test_too_few_evaluations_for_the_mean_are_a_dash(tmp_path: Path) -> None:

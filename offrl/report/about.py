@@ -28,7 +28,8 @@ class About(NamedTuple):
     eval_every: int
     eval_episodes: int
     seeds: tuple[int, ...]
-    cell: str  # 12 hex digits: equal for runs that differ by their seeds alone
+    group: str  # 12 hex digits: equal for runs that differ by their seeds alone
+    setting: str  # equal for groups that differ by their data alone: a hyperparameter setting
 
 
 # the columns of Runs.runs: those of About, and these
@@ -57,7 +58,8 @@ def about(config: Mapping[str, Any], where: str) -> About:
             eval_every=config["eval_every"],
             eval_episodes=config["eval_episodes"],
             seeds=tuple(config["seeds"]),
-            cell=cell_key(config),
+            group=key(config),
+            setting=key(config, "env", "dataset"),
         )
     except KeyError as e:
         raise UserError(f"{where}: the config has no {e.args[0]!r}; remove the run") from e
@@ -65,10 +67,11 @@ def about(config: Mapping[str, Any], where: str) -> About:
         raise UserError(f"{where}: not the config of a run: {e}; remove the run") from e
 
 
-def cell_key(config: Mapping[str, Any]) -> str:
-    """The hash of a scientific config without its seeds (and without where a file lies)."""
-    kept = {k: v for k, v in config.items() if k != "seeds"}
-    kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "path"}
+def key(config: Mapping[str, Any], *without: str) -> str:
+    """The hash of a scientific config without its seeds, where a file lies, and some keys."""
+    kept = {k: v for k, v in config.items() if k not in ("seeds", *without)}
+    if "dataset" in kept:
+        kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "path"}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

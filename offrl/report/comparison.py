@@ -1,0 +1,130 @@
+"""Methods over a whole suite: which tasks can be compared, and the block of Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from offrl.errors import UserError
+from offrl.report.aggregate import Array, Interval, iqm, probability_of_improvement
+from offrl.report.groups import Group, by_reference
+from offrl.report.markdown import NOTHING, markdown
+from offrl.report.methods import methods, name
+from offrl.report.stats import Scores
+
+
+class Comparison(NamedTuple):
+    """Equal numbers of seeds of every method on every task; empty without two on two tasks."""
+
+    scores: dict[str, Scores[Array]]  # method -> per protocol [R seeds, T tasks]
+    tasks: tuple[str, ...]
+    left_out: dict[str, str]  # task -> why
+
+    @property
+    def n_seeds(self) -> int:
+        return len(next(iter(self.scores.values())).last)
+
+
+def comparisons(groups: Sequence[Group]) -> dict[str, Comparison]:
+    """By score reference; raw returns are left out: they have no common scale."""
+    return {
+        reference: compare(part)
+        for reference, part in by_reference(groups).items()
+        if any(g.normalised for g in part)
+    }
+
+
+def compare(groups: Sequence[Group]) -> Comparison:
+    """Of groups that share a score reference.
+
+    A task counts if all methods have all seeds there, trained equally long.
+    """
+    named = {key: name(m) for key, m in methods(groups).items()}
+    names = list(dict.fromkeys(named.values()))
+    by_task: dict[str, dict[str, Group]] = {}
+    for g in groups:
+        by_task.setdefault(f"{g.about.env}-{g.about.dataset}", {})[named[g.about.group]] = g
+    seeds = {s for g in groups for s in g.about.seeds}
+    lacks = {task: _lack(by_name, names, seeds) for task, by_name in by_task.items()}
+    tasks = tuple(task for task, why in lacks.items() if not why)
+    scores: dict[str, Scores[Array]] = {}
+    if len(names) > 1 and len(tasks) > 1:
+        scores = {n: _matrices([by_task[t][n].scores for t in tasks]) for n in names}
+    return Comparison(scores, tasks, {task: why for task, why in lacks.items() if why})
+
+
+def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
+    """A table of IQMs and probabilities of improvement, with its caption; Markdown.
+
+    k: of the mean of the last k; baseline: a method, by default the first one.
+    Raises UserError for a baseline that is no method, and where there is nothing to compare.
+    """
+    scores = comparison.scores
+    if not scores:
+        lacks = "".join(f"; {task}: {why}" for task, why in comparison.left_out.items())
+        raise UserError(f"nothing to compare: two methods with all seeds on two tasks{lacks}")
+    base = baseline or next(iter(scores))
+    if base not in scores:
+        raise UserError(f"baseline {base!r}: no method here; there are {'; '.join(scores)}")
+    of_last_k = k > 1 and not any(np.isnan(s.last_k).any() for s in scores.values())
+    header = [
+        ("method", False),
+        ("IQM [95%]", True),
+        *([(f"IQM, mean of last {k}", True)] if of_last_k else []),
+        ("IQM, best*", True),
+        (f"P(better than {base}) [95%]", True),
+    ]
+    rows = [
+        [
+            method,
+            _text(iqm(s.last), 1),
+            *([_text(iqm(s.last_k), 1)] if of_last_k else []),
+            _text(iqm(s.best), 1),
+            NOTHING
+            if method == base
+            else _text(probability_of_improvement(s.last, scores[base].last), 2),
+        ]
+        for method, s in scores.items()
+    ]
+    return f"{markdown(header, rows)}\n{_caption(comparison, base)}\n"
+
+
+def _caption(c: Comparison, base: str) -> str:
+    out = "; ".join(f"{task} ({why})" for task, why in c.left_out.items())
+    which = f" ({', '.join(c.tasks)})" if out else ""
+    return (
+        f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {c.n_seeds} seeds "
+        "each, the last evaluation. IQM: the interquartile mean of all scores; P: the probability that a random "
+        f"run is better than a random run of {base} on the same task, the mean over tasks; in "
+        "brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds (three "
+        "cover 80 to 90%). `best*`: each seed's best evaluation, optimistic, as choosing it needs "
+        "online access."
+        + (f" Left out, which flatters a method that diverged there: {out}." if out else "")
+    )
+
+
+def _matrices(by_task: Sequence[Scores[dict[int, float]]]) -> Scores[Array]:
+    """The seeds of each task, in order, as columns."""
+    return Scores(
+        *(
+            np.array([list(by_seed.values()) for by_seed in protocol], dtype=np.float64).T
+            for protocol in zip(*by_task, strict=True)
+        )
+    )
+
+
+def _lack(by_name: Mapping[str, Group], names: Sequence[str], seeds: set[int]) -> str:
+    """What a task lacks for a comparison; empty if nothing."""
+    lacks = []
+    for n in names:
+        if n not in by_name:
+            lacks.append(f"{n} not run")
+        elif by_name[n].scores.last.keys() != seeds:
+            lacks.append(f"{n} {by_name[n].seeds}")
+    if not lacks and len({g.about.n_updates for g in by_name.values()}) > 1:
+        lacks.append("different gradient steps")
+    return ", ".join(lacks)
+
+
+def _text(i: Interval, digits: int) -> str:
+    return f"{i.value:.{digits}f} [{i.low:.{digits}f}, {i.high:.{digits}f}]"

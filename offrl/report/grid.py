@@ -1,0 +1,64 @@
+"""The short table: a row per dataset, a column per algorithm, published numbers in brackets."""
+
+from collections.abc import Sequence
+from string import ascii_lowercase
+
+from offrl.report.commands import fill_command
+from offrl.report.groups import Group
+from offrl.report.markdown import NOT_RUN, NOTHING, code, interval, markdown, number
+from offrl.report.methods import methods, name
+from offrl.report.published import in_column
+from offrl.report.suite import ReportOptions, Suite
+
+
+def table(
+    groups: Sequence[Group],
+    reference: str,
+    suite: Suite | None,
+    options: ReportOptions,
+    sources: Sequence[str],
+) -> str:
+    named = {key: name(m) for key, m in methods(groups).items()}
+    columns = list(dict.fromkeys(named.values()))
+    several = len({g.about.n_updates for g in groups}) > 1
+    data: dict[str, dict[str, Group]] = {}
+    for g in groups:
+        data.setdefault(f"{g.about.env}-{g.about.dataset}", {})[named[g.about.group]] = g
+    rows = []
+    for dataset, by_name in data.items():
+        # a seed that diverged would only do so again
+        idle = [c for g in by_name.values() if g.missing.keys() - {"diverged"} for c in g.cells]
+        means = {g.run["data_score_mean"] for g in by_name.values() if g.run}
+        rows.append(
+            [
+                dataset,
+                number(means.pop() if len(means) == 1 else None),
+                *(_cell(by_name.get(c), sources, several) for c in columns),
+                code(fill_command(idle, suite)) if idle and suite else NOTHING,
+            ]
+        )
+    score = f"score, {reference}" if reference else "score"
+    header = [
+        (f"dataset ({score})", False),
+        ("data mean", True),
+        *((c, True) for c in columns),
+        ("what is missing", False),
+    ]
+    return markdown(header, rows)
+
+
+def _cell(g: Group | None, sources: Sequence[str], several: bool) -> str:
+    """`48.2 ± 0.6, 2/3 (1 diverged) (a 48.10)`."""
+    if g is None:
+        return NOTHING
+    parts = [NOT_RUN if g.idle else interval(g.last) if g.counted else g.seeds]
+    if g.counted and g.missing:
+        parts.append(g.seeds)
+    if g.counted and several:
+        parts.append(f"{g.about.n_updates:,} steps")
+    text = ", ".join(parts)
+    for letter, column in zip(ascii_lowercase, sources, strict=False):
+        means = dict.fromkeys(p.mean for p in in_column(g.about, column))
+        if means:
+            return f"{text} ({letter} {' / '.join(means)})"
+    return text

@@ -1,0 +1,173 @@
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from pipe_tables import rows
+from synthetic_runs import FakeCell, config, write_run
+
+from offrl.errors import UserError
+from offrl.report.comparison import Comparison, block, comparisons
+from offrl.report.groups import summarise
+from offrl.report.load import load_runs
+from offrl.report.look import by_method
+from offrl.report.profiles import profiles
+from offrl.report.section import section
+from offrl.report.suite import ReportOptions, Suite
+
+TASKS = [("hopper", "medium"), ("hopper", "expert"), ("walker2d", "medium")]
+LEVEL = {"bc": 10.0, "td3_bc": 40.0}
+
+
+def score(algo: str, task: int, seed: int, step: int) -> float:
+    """Per method 3 tasks x 3 seeds; one evaluation, at 2000, is far better than the last."""
+    return LEVEL[algo] + 10 * task + seed + (50 if step == 2000 else 0)
+
+
+def suite_of(**changes: object) -> Suite:
+    cells = [
+        FakeCell(config(algo, [seed], env=env, quality=quality, **changes))
+        for algo in LEVEL
+        for env, quality in TASKS
+        for seed in range(3)
+    ]
+    return Suite("demo", cells, ReportOptions(last_k=2, title="T"))
+
+
+def write(root: Path, suite: Suite, **lost: str) -> None:
+    """`lost`: algo_task_seed -> status of a run that is not complete."""
+    for c in suite.cells:
+        a, seed = c.config["algo"]["name"], c.config["seeds"][0]
+        task = TASKS.index((c.config["env"]["name"], c.config["dataset"]["quality"]))
+        status = lost.get(f"{a}_{task}_{seed}", "complete")
+        assert isinstance(c, FakeCell)
+        write_run(
+            root,
+            c,
+            status,
+            value=lambda s, t, e, a=a, task=task: 20 + 20 * score(a, task, s, t),
+        )
+
+
+def compared(root: Path, suite: Suite) -> Comparison:
+    (found,) = comparisons(summarise(load_runs(root), suite, 2)).values()
+    return found
+
+
+def test_the_block_of_a_complete_suite(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, suite)
+    text = block(compared(tmp_path, suite), 2)
+    bc, td3_bc = rows(text)
+    # of 10 11 12 20 21 22 30 31 32, without the lowest and highest two: 12 20 21 22 30
+    assert bc["IQM [95%]"].startswith(f"{(12 + 20 + 21 + 22 + 30) / 5:.1f} [")
+    assert bc["IQM, mean of last 2"].startswith(f"{(12 + 20 + 21 + 22 + 30) / 5:.1f} [")
+    assert bc["IQM, best*"].startswith(f"{(12 + 20 + 21 + 22 + 30) / 5 + 50:.1f} [")
+    assert bc["P(better than bc) [95%]"] == "–"
+    assert td3_bc["P(better than bc) [95%]"] == "1.00 [1.00, 1.00]"
+    for said in ("3 of 3 tasks, 3 seeds each", "stratified-bootstrap", "needs online access"):
+        assert said in text
+    assert "Left out" not in text
+
+
+def test_a_baseline_may_be_chosen_among_the_methods(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, suite)
+    found = compared(tmp_path, suite)
+    bc, td3_bc = rows(block(found, 2, "td3_bc"))
+    assert bc["P(better than td3_bc) [95%]"] == "0.00 [0.00, 0.00]"
+    assert td3_bc["P(better than td3_bc) [95%]"] == "–"
+    with pytest.raises(UserError, match=r"'cql': no method here; there are bc; td3_bc"):
+        block(found, 2, "cql")
+
+
+def test_an_incomplete_task_is_left_out_for_all_and_named(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, suite, td3_bc_1_2="diverged")
+    found = compared(tmp_path, suite)
+    assert found.tasks == ("hopper-offrl/medium", "walker2d-offrl/medium")
+    assert {s.last.shape for s in found.scores.values()} == {(3, 2)}
+    assert found.scores["bc"].last.tolist() == [[10, 30], [11, 31], [12, 32]]
+    text = block(found, 2)
+    assert "2 of 3 tasks (hopper-offrl/medium, walker2d-offrl/medium)" in text
+    assert "Left out, which flatters a method that diverged there: hopper-offrl/expert" in text
+    assert "td3_bc 2/3 (1 diverged)" in text
+
+
+def test_one_complete_task_is_no_suite(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, suite, td3_bc_1_2="diverged", bc_0_0="running")
+    with pytest.raises(UserError, match=r"nothing to compare.*bc 2/3 \(1 running\)"):
+        block(compared(tmp_path, suite), 2)
+
+
+def test_different_lengths_are_not_compared(tmp_path: Path) -> None:
+    cells = [
+        FakeCell(config(algo, env=env, n_updates=9000 if (algo, env) == LONGER else 5000))
+        for algo in LEVEL
+        for env in ("hopper", "walker2d", "halfcheetah")
+    ]
+    for c in cells:
+        write_run(tmp_path, c)
+    found = compared(tmp_path, Suite("demo", cells))
+    assert found.left_out == {"hopper-offrl/medium": "different gradient steps"}
+
+
+LONGER = ("td3_bc", "hopper")
+
+
+def test_settings_of_one_algorithm_are_methods(tmp_path: Path) -> None:
+    cells = [
+        FakeCell(config("bc", [s], env=env, norm_obs=norm))
+        for env in ("hopper", "walker2d")
+        for norm in (True, False)
+        for s in range(2)
+    ]
+    for c in cells:
+        write_run(tmp_path, c)
+    found = compared(tmp_path, Suite("demo", cells))
+    assert list(found.scores) == ["bc, norm_obs=true", "bc, norm_obs=false"]
+
+
+def test_returns_are_never_averaged_over_tasks(tmp_path: Path) -> None:
+    for env in ("hopper", "walker2d"):
+        for algo in LEVEL:
+            write_run(
+                tmp_path, FakeCell(config(algo, source="file", quality=env)), folder=env + algo
+            )
+    assert comparisons(summarise(load_runs(tmp_path), None)) == {}
+
+
+def test_the_readme_s_section_has_the_block_and_its_figure(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path / "runs", suite)
+    folder = tmp_path / "results" / "demo"
+    text, files = section(load_runs(tmp_path / "runs"), suite, folder, tmp_path / "README.md", "R")
+    assert {p.name for p in files} == {"curves.svg", "profile-offrl-v5.svg"}
+    assert "![T: performance profiles, offrl-v5](results/demo/profile-offrl-v5.svg)" in text
+    assert "| P(better than bc) [95%] |" in text
+
+
+def test_one_robot_is_no_suite_for_a_readme(tmp_path: Path) -> None:
+    suite = suite_of()
+    hopper = Suite("demo", [c for c in suite.cells if c.config["env"]["name"] == "hopper"])
+    write(tmp_path, hopper)
+    text, files = section(load_runs(tmp_path), hopper, tmp_path, tmp_path / "README.md", "R")
+    assert {p.name for p in files} == {"curves.svg"}
+    assert "IQM" not in text
+    assert "IQM" in block(compared(tmp_path, hopper), 2)  # for `report.py stats` it is
+
+
+def test_a_profile_is_drawn_per_method_the_same_bytes_every_time(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, suite)
+    groups = summarise(load_runs(tmp_path), suite, 2)
+    (found,) = comparisons(groups).values()
+    svg = profiles(found, by_method(groups), "offrl-v5")
+    assert profiles(found, by_method(groups), "offrl-v5") == svg
+    lines = [
+        g
+        for g in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g")
+        if "line2d" in g.get("id", "")
+        and any(p.get("d", "").count("L") > 100 for p in g.iter("{http://www.w3.org/2000/svg}path"))
+    ]
+    assert len(lines) == 2
