@@ -66,16 +66,20 @@ class MLP:
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """[B, in] -> [B, out] for theta [P]; [B, in] or [E, B, in] -> [E, B, out] for [E, P]."""
-        n = len(self.sizes) - 1
         views = self.views(theta)
-        layers, norms = views[:n], views[n:]
         if theta.dim() == 2:
             x = x.expand(theta.shape[0], *x.shape[-2:])
-        for i, (weight, bias) in enumerate(layers[:-1]):
-            x = linear(x, weight, bias).relu()
+        return self.after_first(views, linear(x, *views[0]))
+
+    def after_first(self, views: list[tuple[Tensor, Tensor]], h: Tensor) -> Tensor:
+        """What follows the first layer, from what that gave: [..., B, width] -> [..., B, out]."""
+        n = len(self.sizes) - 1
+        for i in range(1, n):
+            h = h.relu()
             if self.layer_norm:
-                x = layer_norm(x, *norms[i])
-        return linear(x, *layers[-1])
+                h = layer_norm(h, *views[n + i - 1])
+            h = linear(h, *views[i])
+        return h
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
