@@ -108,7 +108,7 @@ class IQL:
 
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The parameters of the mean's network, and the log deviations [A]."""
-        net, log_std = theta.split([self.mean.size, self.spec.action_dim])
+        net, log_std = torch.split(theta, [self.mean.size, self.spec.action_dim])
         return net, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def log_prob(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:

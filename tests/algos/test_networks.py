@@ -5,10 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from reference.networks import load
+from torch import nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from offrl.nn.heads import Critic, DeterministicActor, GaussianActor
-from offrl.nn.mlp import MLP
+from offrl.nn.mlp import LAYER_NORM_EPS, MLP
 from offrl.rng import generator
 from offrl.types import Spec
 
@@ -49,6 +51,31 @@ def test_a_network_is_affine_maps_with_relu_between() -> None:
     theta = torch.tensor([1.0, 2.0, 3.0, 4.0, 0.5, -0.5, 10.0, 100.0, 1000.0])
     # row 1: (1 - 6 + .5, 2 - 8 - .5) -> (0, 0); row 2: (-1 + 1.5 + .5, -2 + 2 - .5) -> (1, 0)
     assert net(theta, x).tolist() == [[1000.0], [1010.0]]
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_layer_normalisation_stands_behind_each_relu(ensemble: bool) -> None:
+    """Like torch's modules in a row, with gains and shifts that are not those of the start."""
+    net = MLP(SIZES, layer_norm=True)
+    theta, x = normal(3, net.size), normal(11, 7, seed=1)
+    for row in theta:
+        modules = nn.Sequential(
+            *(nn.Linear(7, 64), nn.ReLU(), nn.LayerNorm(64, eps=LAYER_NORM_EPS)),
+            *(nn.Linear(64, 32), nn.ReLU(), nn.LayerNorm(32, eps=LAYER_NORM_EPS)),
+            nn.Linear(32, 3),
+        )
+        load(modules, row)
+        out = net(theta, x)[theta.eq(row).all(1)][0] if ensemble else net(row, x)
+        torch.testing.assert_close(out, modules(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_layer_normalisation_starts_with_gain_1_and_shift_0() -> None:
+    net, plain = MLP(SIZES, layer_norm=True), MLP(SIZES)
+    theta = net.init(generator(0), 2)
+    assert theta.shape == (2, net.size)
+    assert torch.equal(theta[:, : plain.size], plain.init(generator(0), 2))
+    norms = torch.cat([torch.full((n,), x) for n in (64, 32) for x in (1.0, 0.0)])
+    assert torch.equal(theta[:, plain.size :], norms.expand(2, -1))
 
 
 @pytest.mark.parametrize("shared_input", [True, False])
