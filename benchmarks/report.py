@@ -9,7 +9,6 @@ report.py eop --runs DIR             what a budget of n tried hyperparameter set
 """
 
 import argparse
-import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -77,6 +76,8 @@ def stats(
     root = runs_root or (ROOT / "results" / name if name else None)
     if root is None:
         raise UserError("stats wants a suite, --runs DIR or both")
+    if runs_root is None and not root.is_dir():
+        raise UserError(f"{root}: not published; name your runs by --runs DIR")
     k = suite.options.last_k if suite else last_k
     groups = summarise(load(root, suite), suite, k)
     found = comparisons(groups)
@@ -147,21 +148,9 @@ def publish(name: str, runs_root: Path) -> int:
 
 def load_suite(name: str) -> "Suite":
     """Raises UserError for a name that no experiment has."""
-    from omegaconf import OmegaConf
+    from offrl.report import experiments
 
-    from offrl.errors import UserError
-    from offrl.report.suite import ReportOptions, Suite
-    from offrl.suite import plan, suite_cells
-
-    path = ROOT / "conf" / "experiment" / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise UserError(f"{name}: no such suite; there are {known}")
-    experiment = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(experiment, dict)
-    options = ReportOptions.from_node(experiment.get("report") or {}, path.name)
-    at = functools.cache(lambda n: plan([f"experiment={name}", f"n_updates={n}"]).cells)
-    return Suite(name, suite_cells(name), options, at)
+    return experiments.load_suite(ROOT, name)
 
 
 def _positive(text: str) -> int:

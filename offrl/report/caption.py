@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
-from offrl.report.commands import TRAIN
 from offrl.report.groups import Group
 from offrl.report.published import NOTES, in_column
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import TRAIN, ReportOptions, Suite
 
 
 def caption(
@@ -108,7 +107,7 @@ def _commands(suite: Suite | None, options: ReportOptions, regenerate: str) -> s
     if suite is None:
         return f"A row again: `{TRAIN} -m` and its overrides. This text again: `{regenerate}`"
     publish = f"`python benchmarks/report.py publish {suite.name} --runs runs`"
-    train = f"`{TRAIN} experiment={suite.name}`"
+    train = f"`{suite.train} experiment={suite.name}`"
     run = (
         f"All of it: {train}, in full or in parts"
         if options.layout == "grid"

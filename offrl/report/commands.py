@@ -7,8 +7,6 @@ from typing import Any
 
 from offrl.report.suite import Suite, SuiteCell
 
-TRAIN = "python benchmarks/train.py"
-
 
 def fill_command(cells: Sequence[SuiteCell], suite: Suite) -> str:
     """The shortest command that runs all these cells of a suite, and at most their product.
@@ -18,7 +16,9 @@ def fill_command(cells: Sequence[SuiteCell], suite: Suite) -> str:
     """
     wanted, whole = (_values(c.overrides for c in part) for part in (cells, suite.cells))
     kept = (k for k in whole if len(whole[k]) == 1 or len(wanted[k]) < len(whole[k]))
-    return shlex.join([*TRAIN.split(), *(f"{k}={','.join(wanted[k])}" for k in kept)])
+    words = (f"{k}={','.join(wanted[k])}" for k in kept)
+    said = shlex.split(suite.train)
+    return f"{suite.train} {shlex.join([w for w in words if w not in said])}"
 
 
 def swept_seeds(overrides: Iterable[str], configs: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
     scores = comparison.scores
     if not scores:
         lacks = "".join(f"; {task}: {why}" for task, why in comparison.left_out.items())
-        raise UserError(f"nothing to compare: two methods with all seeds on two tasks{lacks}")
+        raise UserError(f"nothing to compare: needs two methods with all seeds on two tasks{lacks}")
     base = baseline or next(iter(scores))
     if base not in scores:
         raise UserError(f"baseline {base!r}: no method here; there are {'; '.join(scores)}")
@@ -94,11 +94,11 @@ def _caption(c: Comparison, base: str) -> str:
     which = f" ({', '.join(c.tasks)})" if out else ""
     return (
         f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {c.n_seeds} seeds "
-        "each, the last evaluation. IQM: the interquartile mean of all scores; P: the probability that a random "
-        f"run is better than a random run of {base} on the same task, the mean over tasks; in "
-        "brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds (three "
-        "cover 80 to 90%). `best*`: each seed's best evaluation, optimistic, as choosing it needs "
-        "online access."
+        "each, the last evaluation. IQM: the interquartile mean of all scores; P: the probability "
+        f"that a random run is better than a random run of {base} on the same task, the mean over "
+        "tasks; in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
+        "(three cover 80 to 90%). `best*`: each seed's best evaluation, optimistic, as choosing it "
+        "needs online access."
         + (f" Left out, which flatters a method that diverged there: {out}." if out else "")
     )
 

@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol, get_args
 
 from offrl.errors import UserError
 
+TRAIN = "python benchmarks/train.py"
+
 
 class SuiteCell(Protocol):
     """One run of a suite, done or not; `offrl.suite.suite_cells` makes them."""
@@ -65,6 +67,7 @@ class Suite:
     cells: Sequence[SuiteCell]
     options: ReportOptions = ReportOptions()
     at: Callable[[int], Sequence[SuiteCell]] = lambda n_updates: ()  # the cells at another length
+    train: str = TRAIN
 
 
 def _typed(key: str, value: Any, default: Any, where: str) -> Any:

@@ -1,4 +1,5 @@
 import importlib.util
+import shlex
 import subprocess
 import sys
 import time
@@ -9,12 +10,23 @@ import pytest
 from synthetic_runs import FakeCell, config, write_run
 
 from offrl.errors import UserError
+from offrl.report.commands import fill_command
+from offrl.report.experiments import load_suite
 from offrl.report.readme import closing, marked, opening, replaced
 from offrl.report.suite import ReportOptions, Suite
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "report.py"
 CELLS = [FakeCell(config(algo, [s])) for algo in ("bc", "td3_bc") for s in (0, 1, 2)]
 SUITE = Suite("demo", CELLS, ReportOptions(title="A demo", caption="demo budget", last_k=3))
+TWO_TASKS = Suite(
+    "two",
+    [
+        FakeCell(config(algo, [s], quality=quality))
+        for algo in ("bc", "td3_bc")
+        for quality in ("medium", "expert")
+        for s in (0, 1)
+    ],
+)
 README = f"# Title\n\nbefore\n{opening('demo')}\nold\n{closing('demo')}\nafter\n"
 
 
@@ -28,7 +40,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(script)
     assert SCRIPT.parents[1] == script.ROOT
     monkeypatch.setattr(script, "ROOT", tmp_path)
-    monkeypatch.setattr(script, "load_suite", {"demo": SUITE}.__getitem__)
+    monkeypatch.setattr(script, "load_suite", {"demo": SUITE, "two": TWO_TASKS}.__getitem__)
     (tmp_path / "README.md").write_text(README)
     return script
 
@@ -165,6 +177,68 @@ def test_runs_are_shown_without_any_suite(
     out = capsys.readouterr().out
     assert "1/3 (2 not run)" in out
     assert "demo budget" in out
+
+
+def test_aggregates_of_published_and_of_other_runs(
+    report: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for c in TWO_TASKS.cells:
+        assert isinstance(c, FakeCell)
+        write_run(tmp_path / "runs", c)
+    runs, figure = str(tmp_path / "runs"), tmp_path / "profile.svg"
+    assert report.main(["stats", "two", "--runs", runs, "--figure", str(figure)]) == 0
+    out = capsys.readouterr().out
+    assert "| P(better than bc) [95%] |" in out
+    assert figure.read_text().startswith("<?xml")
+    assert report.main(["stats", "--runs", runs, "--baseline", "td3_bc"]) == 0
+    assert "| P(better than td3_bc) [95%] |" in capsys.readouterr().out
+    assert report.main(["publish", "two", "--runs", runs]) == 0
+    capsys.readouterr()
+    assert report.main(["stats", "two"]) == 0
+    assert capsys.readouterr().out in out
+    for wrong, says in {
+        ("stats",): "wants a suite, --runs DIR or both",
+        ("stats", "demo"): "results/demo: not published; name your runs by --runs DIR",
+        ("stats", "two", "--baseline", "cql"): "no method here; there are bc; td3_bc",
+        ("stats", "demo", "--runs", runs): "nothing to compare: needs two methods",
+    }.items():
+        assert report.main(list(wrong)) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_a_sweep_s_budget(
+    report: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for alpha in (1.0, 2.5):
+        write_run(tmp_path, FakeCell(config(alpha=alpha)))
+    assert report.main(["eop", "--runs", str(tmp_path)]) == 0
+    assert "| n = 2" in capsys.readouterr().out
+    assert report.main(["eop", "--runs", str(tmp_path), "--suite", "demo"]) == 1
+    assert "two hyperparameter settings" in capsys.readouterr().err
+
+
+def test_a_suite_of_variants_says_where_they_are(tmp_path: Path) -> None:
+    conf = tmp_path / "tests" / "variants" / "conf"
+    files = {
+        "algo/bc_slow.yaml": "# @package _global_\n"
+        "defaults: [bc, _self_]\nalgo: {name: bc_slow, lr: 1e-9}\n",
+        "experiment/slow.yaml": "# @package _global_\nn_updates: 2000\neval_every: 1000\n"
+        "report: {floor: 1000}\nhydra:\n  mode: MULTIRUN\n"
+        "  sweeper: {params: {algo: 'bc,bc_slow'}}\n",
+    }
+    for name, text in files.items():
+        (conf / name).parent.mkdir(parents=True, exist_ok=True)
+        (conf / name).write_text(text)
+    suite = load_suite(tmp_path, "slow")
+    assert [c.config["algo"]["name"] for c in suite.cells] == ["bc", "bc_slow"]
+    assert [c.config["n_updates"] for c in suite.at(1000)] == [1000, 1000]
+    command = shlex.split(fill_command(suite.cells[1:], suite))
+    assert command == [
+        *("PYTHONPATH=tests", "python", "benchmarks/train.py"),
+        *("hydra.searchpath=[tests/variants/conf]", "algo=bc_slow", "experiment=slow"),
+    ]
+    with pytest.raises(UserError, match="fast: no such suite; there are slow"):
+        load_suite(tmp_path, "fast")
 
 
 def test_errors_are_one_line(

@@ -3,7 +3,16 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from offrl.report.stats import best, estimate, last, last_k, per_evaluation
+from offrl.report.stats import (
+    best,
+    estimate,
+    last,
+    last_k,
+    over_seeds,
+    paired,
+    per_evaluation,
+    scores_by_seed,
+)
 
 Sample = NDArray[np.float64]
 TRUTH = 79.0  # the mean of both laws below
@@ -62,6 +71,28 @@ def test_one_seed_has_no_interval() -> None:
     assert estimate([4.0]) == (4.0, None, 1)
     with pytest.raises(ValueError, match="no seed"):
         estimate([])
+
+
+def test_a_missing_score_is_not_averaged_away() -> None:
+    assert over_seeds({0: 1.0, 1: 3.0}) == estimate([1.0, 3.0])
+    assert over_seeds({0: 1.0, 1: float("nan")}) is None
+    assert over_seeds({}) is None
+
+
+def test_scores_of_a_group_are_by_seed_whatever_the_runs_are_called() -> None:
+    e = evaluations({("b", 0): [10, 90, 50], ("a", 1): [1, 2, 3]})
+    got = scores_by_seed(e, 2)
+    assert list(got.last.items()) == [(0, 50), (1, 3)]
+    assert list(got.last_k.items()) == [(0, 70), (1, 2.5)]
+    assert list(got.best.items()) == [(0, 90), (1, 3)]
+    assert scores_by_seed(e[:0], 2) == ({}, {}, {})
+
+
+def test_a_paired_difference_is_over_the_seeds_that_both_have() -> None:
+    first, second = {0: 1.0, 1: 102.0, 2: 206.0}, {2: 200.0, 1: 100.0, 0: 0.0, 3: 9.0}
+    assert paired(first, second) == estimate([1.0, 2.0, 6.0])
+    assert paired(first, {7: 1.0}) is None
+    assert paired(first, {0: float("nan"), 1: 0.0}) is None
 
 
 def normal(g: np.random.Generator, trials: int, n: int) -> Sample:
