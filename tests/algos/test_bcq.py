@@ -21,6 +21,9 @@ from offrl.types import Spec, Transition
 
 LIMIT = 1.5  # max_action of the small problem
 LINE = Spec((5,), 1, LIMIT, 64)
+# all different, so that none can stand for another
+WIDTHS: dict[str, Any] = {"hidden": [32, 24], "vae_hidden": [40, 28]}
+RATES: dict[str, Any] = {"vae_lr": 2e-3, "actor_lr": 5e-4, "critic_lr": 1e-3}
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def normal(*shape: int) -> Tensor:
 
 
 def test_losses_parameters_and_actions_equal_those_of_a_plain_loop(tolerance: float) -> None:
-    algo: Any = algorithm("bcq", hidden=[32, 24], vae_hidden=[40, 24], n_eval_candidates=7)
+    algo: Any = algorithm("bcq", **WIDTHS, **RATES, n_eval_candidates=7)
     given = {k: v for k, v in vars(algo).items() if k != "spec" and "candidates" not in k}
     plain = Plain(*dims(algo), gamma=GAMMA, **given)
     s = algo.init(generator(0, "init"))
