@@ -22,7 +22,8 @@ GRID = ReportOptions(
     floor=1_000_000,
     published=("corl/last", "rebrac_paper/last", "robomimic/last10mean"),
 )
-PAIRS = ReportOptions(layout="norm_obs", last_k=2, published=("tianshou_seed_derived/unstated",))
+PAIR_SOURCES = ("tianshou_seed_derived/unstated", "corl/last")
+PAIRS = ReportOptions(layout="norm_obs", last_k=2, published=PAIR_SOURCES)
 EVALUATIONS = [500_000, 1_000_000]
 
 
@@ -160,6 +161,7 @@ def test_a_difference_is_paired_by_seed(tmp_path: Path) -> None:
     write_pairs(tmp_path, cells)
     text = tables(load_runs(tmp_path), Suite("x", cells, PAIRS), "R")
     (row,) = rows(text)
+    assert row["published: corl/last"] == "–"  # it does not say which of the two it is
     expected = estimate([1.0, 2.0, 6.0])
     assert expected.half_width is not None
     assert row["difference ± 95%"] == f"+{expected.mean:.1f} ± {expected.half_width:.1f}"
