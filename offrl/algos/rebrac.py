@@ -88,9 +88,8 @@ class ReBRAC:
         return self.critic(theta, torch.cat((obs, action), -1)).squeeze(-1)
 
     def td_target(self, s: State, b: Transition, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """y = r + gamma (min_i Q'_i(s', a') - beta_2 |a' - ahat'|^2) [B], and the mean penalty.
-
-        a' = pi'(s') + clip(eps), and ahat' is what the data did in s'.
+        """y = r + gamma (min_i Q'_i(s', a') - beta_2 |a' - ahat'|^2) [B], eq. 4, with
+        a' = pi'(s') + clip(eps) and ahat' what the data did in s'; and the mean penalty.
         """
         limit = self.spec.max_action
         smoothing = (self.policy_noise * limit * eps).clamp(
@@ -107,7 +106,10 @@ class ReBRAC:
         return (q - y).square().mean(1).sum(), q.mean()
 
     def actor_loss(self, theta: Tensor, critic: Tensor, b: Transition) -> tuple[Tensor, Tensor]:
-        """beta_1 |pi(s) - a|^2 - lambda min_i Q_i(s, pi(s)); lambda = 1 / mean |min_i Q_i|."""
+        """beta_1 |pi(s) - a|^2 - lambda min_i Q_i(s, pi(s)), eq. 3; and the mean penalty.
+
+        lambda = 1 / mean |min_i Q_i|, as in TD3+BC.
+        """
         action = self.actor(theta, b.obs)
         q = self.q(critic, b.obs, action).amin(0)
         lmbda = 1 / q.detach().abs().mean()
