@@ -31,9 +31,8 @@ def section(
     parts.append(tables(runs, suite, regenerate))
     if suite.options.layout == "grid":
         page = link("table.md", long_tables(runs, suite, regenerate))
-        parts.append(
-            f"Every row with its own command, and all published numbers: [{page}]({page})\n"
-        )
+        text = "Every row by itself, with its command and all numbers that others have published"
+        parts.append(f"{text}: [{page}]({page})\n")
     groups = summarise(runs, suite, suite.options.last_k)
     for reference, comparison in comparisons(groups).items():
         # tasks of one robot alone are no suite to generalise over
