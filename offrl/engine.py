@@ -3,7 +3,9 @@
 It alone knows of seeds and of torch.compile; the algorithms are written for one seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,11 +34,7 @@ class Engine:
         self._batched = batched
         self._state = stack(states) if batched else list(states)
         update = torch.vmap(algo.update) if batched else algo.update
-        self._update = (
-            torch.compile(update, fullgraph=True, dynamic=False, backend=backend)
-            if compile
-            else update
-        )
+        self._update = _compiled(update, backend) if compile else update
 
     def step(self, batches: Sequence[Transition], noises: Sequence[Any]) -> list[Any]:
         """One update of every seed; the Stats of each, still on the device."""
@@ -53,6 +51,31 @@ class Engine:
     def states(self) -> list[Any]:
         """The state of each seed."""
         return unstack(self._state, self.n_seeds) if self._batched else list(self._state)
+
+
+@cache
+def mkl_is_slow() -> bool:
+    """Whether compiled updates multiply by oneDNN here: on AMD's processors with AVX-512."""
+    try:
+        cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    has: Any = torch.backends
+    return (
+        "AuthenticAMD" in cpu
+        and has.cpu.get_cpu_capability() == "AVX512"
+        and has.mkl.is_available()
+        and has.mkldnn.is_available()
+    )
+
+
+def _compiled(update: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    options: Any = None
+    if backend == "inductor" and mkl_is_slow():
+        from offrl.onednn import ProductsByOneDNN
+
+        options = {"post_grad_custom_post_pass": ProductsByOneDNN()}
+    return torch.compile(update, fullgraph=True, dynamic=False, backend=backend, options=options)
 
 
 def stack(trees: Sequence[Any]) -> Any:
