@@ -55,7 +55,7 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
             return Plan([make_cell(_plain(cfg), overrides)], False)
         params = [f"{k}={v}" for k, v in (cfg.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
-        cells = {c.run_id: c for c in (make_cell(_compose(job), job) for job in jobs)}
+        cells = {c.run_id: c for c in map(make_cell, _compose_all(jobs), jobs)}
     return Plan(list(cells.values()), True)
 
 
@@ -82,6 +82,20 @@ def _parse(parser: OverridesParser, override: str) -> Override:
 def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     with _explained(overrides):
         return compose(CONFIG, list(overrides), return_hydra_config=with_hydra)
+
+
+def _compose_all(jobs: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
+    """The configuration of each job.  Composing is slow, so seeds are put in afterwards."""
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    for job in jobs:
+        seeds = [o for o in job if o.startswith("seeds=")]
+        rest = tuple(o for o in job if o not in seeds)
+        if rest not in composed:
+            composed[rest] = _compose(rest)
+        with _explained(job):
+            cfg = OmegaConf.merge(composed[rest], OmegaConf.from_dotlist(seeds))
+        assert isinstance(cfg, DictConfig)
+        yield cfg
 
 
 def _plain(cfg: DictConfig) -> DictConfig:
