@@ -5,9 +5,9 @@ from torch import Tensor
 
 from offrl.nn.mlp import MLP
 
-ROWS = (
-    512  # the activations of so many rows fit a core's cache: a step of BCQ is 1.25 times as fast
-)
+# On a CPU rows go through the network in parts, whose activations fit the caches better.  Measured
+# in steps per second: BCQ 1.25 times as many with 512 rows; CQL, compiled, 1.1 times with 4096.
+ROWS, COMPILED_ROWS = 512, 4096
 
 
 def on_pairs(net: MLP, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -19,10 +19,10 @@ def on_pairs(net: MLP, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
     weight, bias = views[0]
     of_x, of_y = weight.tensor_split([x.shape[-1]], -2)
     from_x = (x @ of_x + bias).unsqueeze(-3)
-    # a compiler fuses what is between the products, and a GPU wants large ones
-    whole = torch.compiler.is_compiling() or x.device.type != "cpu"
+    rows = COMPILED_ROWS if torch.compiler.is_compiling() else ROWS
+    k = max(1, rows // len(x)) if x.device.type == "cpu" else len(y)
     parts = []
-    for part in torch.split(y, len(y) if whole else max(1, ROWS // len(x))):
+    for part in torch.split(y, k):
         h = torch.unflatten(part.flatten(0, 1) @ of_y, -2, part.shape[:2]) + from_x
         h = net.after_first(views, h.flatten(-3, -2))
         parts.append(torch.unflatten(h, -2, part.shape[:2]))

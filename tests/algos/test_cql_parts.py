@@ -8,9 +8,8 @@ import pytest
 import torch
 from problem import algorithm, batch, distance, noise, same_bits
 
-from offrl.algos import cql
-from offrl.algos.cql import CQL, CriticData, Multiplier, State
-from offrl.nn.heads import GaussianActor, Normal
+from offrl.algos.cql import CQL, Multiplier, State
+from offrl.nn.heads import Critic, GaussianActor, Normal
 from offrl.rng import generator
 from offrl.types import Spec, value_and_grad
 
@@ -109,17 +108,15 @@ def test_below_the_return_calibration_pushes_random_actions_alone() -> None:
     assert (grad[:, 10:] == 0).all()
 
 
-@pytest.mark.parametrize("batch_size", [16, 7, 3])
-def test_the_critics_gradient_does_not_depend_on_its_parts(
-    batch_size: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hidden", [(), (8,), (32, 24, 16)])
+def test_many_actions_of_a_state_are_valued_like_one_after_the_other(
+    hidden: tuple[int, ...], tolerance: float
 ) -> None:
-    algo: Any = algorithm("cql_seed", Spec((5,), 3, LIMIT, batch_size))
-    s, n = algo.init(generator(0, "init")), batch_size
-    shapes = (n, 5), (31, n, 3), (30, n), (n,), (n,)
-    x = CriticData(*(torch.randn(*shape, generator=generator(*shape)) for shape in shapes))
-    parts = algo.critic_gradient(s, x)
-    monkeypatch.setattr(cql, "N_PARTS", 1)
-    assert distance(parts, algo.critic_gradient(s, x)) < 1e-5
+    critic = Critic(Spec((5,), 3, LIMIT, 16), hidden)
+    theta, g = critic.init(generator(0, "init"), 2), generator("data")
+    obs, actions = torch.randn(700, 5, generator=g), torch.randn(7, 700, 3, generator=g)
+    one_by_one = torch.stack([critic(theta, obs, action) for action in actions], 1)
+    assert distance(critic.many(theta, obs, actions), one_by_one) < tolerance
 
 
 def multiplier_after(algo: CQL, s: State, gap: float, n: int = 1) -> State:
