@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, is_dataclass, make_dataclass
+from functools import cache
 from typing import Any, get_type_hints
 
 from hydra.utils import get_class
@@ -47,9 +48,8 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
     `where` is the path of `node` in the config.  Raises UserError, naming the key, for an unknown
     key, a wrong type, a missing value, and a cell that a tuned table does not have.
     """
-    hints = get_type_hints(cls)
-    names = [f.name for f in fields(cls) if f.name != "spec"]  # spec is not configuration
-    schema = OmegaConf.structured(make_dataclass(cls.__name__, [(n, hints[n]) for n in names]))
+    schema = _schema(cls)
+    names = [str(name) for name in schema]
     try:
         given = OmegaConf.to_container(node, resolve=True)
         assert isinstance(given, dict)
@@ -65,6 +65,16 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
         if key == "hidden" and any(width < 1 for width in value):
             raise UserError(f"{_path(where, key)}={value}: layers have at least one unit")
     return {str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+@cache
+def _schema(cls: Any) -> DictConfig:
+    """The fields of a dataclass without values; to be merged, not changed."""
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls) if f.name != "spec"]  # spec is not configuration
+    empty = make_dataclass(cls.__name__, [(n, hints[n]) for n in names])
+    schema: DictConfig = OmegaConf.structured(empty)
+    return schema
 
 
 def _path(*keys: object) -> str:
