@@ -48,7 +48,8 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
     `where` is the path of `node` in the config.  Raises UserError, naming the key, for an unknown
     key, a wrong type, a missing value, and a cell that a tuned table does not have.
     """
-    schema = _schema(cls)
+    key: Any = cls  # mypy does not know that classes are hashable
+    schema = _schema(key)
     names = [str(name) for name in schema]
     try:
         given = OmegaConf.to_container(node, resolve=True)
@@ -68,7 +69,7 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
 
 
 @cache
-def _schema(cls: Any) -> DictConfig:
+def _schema(cls: type[Any]) -> DictConfig:
     """The fields of a dataclass without values; to be merged, not changed."""
     hints = get_type_hints(cls)
     names = [f.name for f in fields(cls) if f.name != "spec"]  # spec is not configuration

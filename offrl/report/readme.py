@@ -114,6 +114,7 @@ def write(files: Mapping[Path, str]) -> list[Path]:
     """Writes what differs, each file whole; returns those.  Raises UserError if one cannot be."""
     changed = [p for p, t in files.items() if not p.exists() or p.read_bytes() != t.encode()]
     for path in changed:
+        path.parent.mkdir(exist_ok=True)  # of a suite that has no record yet
         write_atomic(path, files[path].encode())
     return changed
 
