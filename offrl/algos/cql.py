@@ -173,13 +173,13 @@ class CQL:
         return (s.log_alpha.exp() * log_prob - value).mean(), (log_prob.mean(), normal)
 
     def multiplier(self, s: State) -> Tensor:
-        """The Lagrange multiplier alpha of eq. 30; 1 where there is none."""
+        """The Lagrange multiplier alpha of appendix F; 1 where there is none."""
         if isinstance(s.multiplier, Multiplier):
             return s.multiplier.log_value.exp()
         return torch.ones_like(s.log_alpha)
 
     def step_multiplier(self, s: State, gap: Tensor) -> Multiplier | NoMultiplier:
-        """One step up max_alpha alpha (min_q_weight gap - threshold), eq. 30, in log alpha."""
+        """A step up max_alpha alpha (min_q_weight gap - threshold), in log alpha: appendix F."""
         if not isinstance(s.multiplier, Multiplier) or self.lagrange_threshold is None:
             return s.multiplier
         excess = (self.min_q_weight * gap - self.lagrange_threshold).mean()
