@@ -214,3 +214,9 @@ def test_each_critics_gradient_is_clipped_by_itself() -> None:
     assert float(clipped[0].norm()) == pytest.approx(1, rel=1e-5)
     assert torch.equal(clipped[1], grad[1])
     assert torch.equal(unclipped.clipped(grad), grad)
+
+
+def test_acting_is_the_tanh_of_the_mean(algo: Any) -> None:
+    s, obs = start(algo), batch(algo, 0).obs
+    expected = LIMIT * algo.actor.normal(s.actor, obs).mean.tanh()
+    assert torch.equal(algo.act(s, obs, torch.zeros(16, algo.act_noise_dim)), expected)

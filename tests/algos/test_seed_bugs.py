@@ -97,7 +97,14 @@ def test_mean_and_deviation_are_free_of_each_other(algo: Any) -> None:
 
 
 def test_bug_b10_ties_mean_and_deviation_together() -> None:
-    assert degrees_of_freedom(with_bug("cql_b10")) == 3
+    broken = with_bug("cql_b10")
+    assert degrees_of_freedom(broken) == 3
+    theta = broken.actor.init(generator(0, "init"))
+    eye = torch.eye(3)  # the last layer, [3, 6] and its bias
+    theta[-24:] = torch.cat((torch.cat((eye, -eye), 1).flatten(), torch.zeros(6)))
+    mean, log_std = broken.actor.normal(theta, torch.randn(500, 5, generator=generator("obs")))
+    assert torch.equal(mean, -log_std)
+    assert mean.min() < 0 < mean.max()  # affine: no ReLU in between
 
 
 @pytest.mark.parametrize("name", BUGS)
