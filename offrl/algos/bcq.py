@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, randn
 from torch.nn import functional as F
 
+from offrl.nn.heads import Critic
 from offrl.nn.mlp import MLP
 from offrl.nn.pairs import on_pairs
 from offrl.nn.vae import VAE
@@ -84,8 +85,8 @@ class BCQ:
         return MLP((inputs, *self.hidden, self.spec.action_dim))
 
     @property
-    def critic(self) -> MLP:
-        return MLP((self.spec.obs_shape[0] + self.spec.action_dim, *self.hidden, 1))
+    def critic(self) -> Critic:
+        return Critic(self.spec, self.hidden)
 
     def init(self, g: Generator) -> State:
         vae, actor, critic = self.vae.init(g), self.actor.init(g), self.critic.init(g, 2)
@@ -96,10 +97,6 @@ class BCQ:
         b, l = self.spec.batch_size, self.latent_dim
         shapes = (b, l), (self.n_candidates, b, l), (1, b, l)
         return Noise(*(randn(n, *shape, generator=g, device=g.device) for shape in shapes))
-
-    def q(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """Q of K actions for each state: [B, D], [K, B, A] -> [K, B], or [E, K, B]."""
-        return on_pairs(self.critic, theta, obs, action).squeeze(-1)
 
     def sample(self, vae: Tensor, obs: Tensor, noise: Tensor) -> Tensor:
         """Actions like the data's: [B, D], standard normal [K, B, L] -> [K, B, A]."""
@@ -125,20 +122,21 @@ class BCQ:
         """y = r + gamma max_k [lambda min_i + (1 - lambda) max_i] Q'_i(s', a'_k).  [B]"""
         sampled = self.sample(s.vae, b.next_obs, eps)
         action = self.perturb(s.target_actor, b.next_obs, sampled)
-        q = self.q(s.target_critic, b.next_obs, action)
+        q = self.critic.many(s.target_critic, b.next_obs, action)
         soft = self.lmbda * q.amin(0) + (1 - self.lmbda) * q.amax(0)
         return b.reward + b.discount * soft.amax(0)
 
     def critic_loss(self, theta: Tensor, b: Transition, y: Tensor) -> tuple[Tensor, Tensor]:
         """sum_i mean (Q_i(s, a) - y)^2, and the mean of Q."""
-        q = self.q(theta, b.obs, b.action[None])[:, 0]
+        q = self.critic(theta, b.obs, b.action)
         return (q - y).square().mean(1).sum(), q.mean()
 
     def actor_loss(
         self, theta: Tensor, critic: Tensor, obs: Tensor, sampled: Tensor
     ) -> tuple[Tensor, tuple[()]]:
         """-Q_1(s, a + xi(s, a)) for sampled actions a [1, B, A]."""
-        return -self.q(critic[0], obs, self.perturb(theta, obs, sampled)).mean(), ()
+        action = self.perturb(theta, obs, sampled)[0]
+        return -self.critic(critic[0], obs, action).mean(), ()
 
     def update(self, s: State, b: Transition, noise: Noise) -> tuple[State, Stats]:
         _, (recon, kl), grad = value_and_grad(
@@ -169,5 +167,5 @@ class BCQ:
         """The candidate with the largest Q_1."""
         eps = torch.unflatten(noise, 1, (self.n_eval_candidates, -1)).movedim(1, 0)
         action = self.perturb(s.actor, obs, self.sample(s.vae, obs, eps))
-        best = self.q(s.critic[0], obs, action).argmax(0)
+        best = self.critic.many(s.critic[:1], obs, action)[0].argmax(0)
         return torch.take_along_dim(action, best[None, :, None], 0)[0]

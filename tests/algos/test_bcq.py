@@ -194,7 +194,7 @@ def test_acting_takes_the_candidate_that_the_first_critic_likes_best(algo: Any) 
         x, latents = obs[i : i + 1].expand(7, -1), z[i].view(7, algo.latent_dim)
         decoded = algo.sample(s.vae, x, latents[None])[0]
         candidates = algo.perturb(s.actor, x, decoded[None])[0]
-        q_1, q_2 = algo.q(s.critic, x, candidates[None])[:, 0]
+        q_1, q_2 = algo.critic(s.critic, x, candidates)
         torch.testing.assert_close(action[i], candidates[q_1.argmax()])
         assert (action[i] - decoded).abs().amax(1).min() <= algo.phi * LIMIT + 1e-6
         seconds_choice += int(q_1.argmax() != q_2.argmax())
