@@ -14,7 +14,9 @@ from offrl.engine import Engine
 from offrl.rng import generator
 from offrl.types import AnyAlgorithm
 
-BATCHED = pytest.mark.parametrize("batched", [False, True], ids=["in_turns", "vmap"])
+BATCHED = pytest.mark.parametrize(  # on a CPU the seeds take turns
+    "batched", [False, pytest.param(True, marks=pytest.mark.full)], ids=["in_turns", "vmap"]
+)
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="Inductor needs a C++ compiler"
 )
