@@ -26,7 +26,7 @@ from offrl.data.dataset import Dataset, check_dims
 from offrl.data.normalise import Normaliser, reward_scale
 from offrl.data.subset import subset
 from offrl.data.transitions import Transitions
-from offrl.engine import Engine
+from offrl.engine import Engine, reproducible
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import evaluate
@@ -122,8 +122,7 @@ class _Run:
 
     def finish(self) -> Outcome:
         """Trains to the end and writes the status, whatever it is."""
-        torch.set_num_threads(self.cell.runtime.threads)
-        torch.use_deterministic_algorithms(True)
+        reproducible(self.cell.runtime.threads)
         try:
             self._expect("numerics", mismatch(self.manifest["numerics"], self.numerics))
             self._train()
