@@ -9,6 +9,7 @@ report.py eop --runs DIR             what a budget of n tried hyperparameter set
 """
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -115,10 +116,12 @@ def load(root: Path, suite: "Suite | None") -> "Runs":
 
 
 def rebuild(check: bool) -> int:
+    from benchmarks.timing.table import render
     from offrl.report import readme
     from offrl.report.policies import policies
 
-    others = {"behaviour": policies(ROOT / "offrl" / "policies")}
+    speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
+    others = {"behaviour": policies(ROOT / "offrl" / "policies"), "speed": render(speed)}
     files = readme.build(ROOT / "README.md", ROOT / "results", load_suite, others)
     if not check:
         for path in readme.write(files):

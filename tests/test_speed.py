@@ -279,7 +279,7 @@ def test_the_table_and_the_record_have_every_algorithm(
     [
         (["algo=bc,nope"], "algo=nope: unknown choice; there are bc, "),
         (["algo=bc", "algo.nope=1"], "algo.nope"),
-        (["--threads", "1,0"], "0: must be at least 1"),
+        (["--threads", "1,0"], "0: must be a whole number, at least 1"),
     ],
 )
 def test_bad_input_is_one_sentence(
