@@ -120,8 +120,10 @@ def rebuild(check: bool) -> int:
     from offrl.report import readme
     from offrl.report.policies import policies
 
-    speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
-    others = {"behaviour": policies(ROOT / "offrl" / "policies"), "speed": render(speed)}
+    others = {"behaviour": policies(ROOT / "offrl" / "policies")}
+    speed = ROOT / "results" / "speed.json"
+    if speed.exists():
+        others["speed"] = render(json.loads(speed.read_text(encoding="utf-8")))
     files = readme.build(ROOT / "README.md", ROOT / "results", load_suite, others)
     if not check:
         for path in readme.write(files):
