@@ -37,7 +37,7 @@ from offrl.rng import generator
 from offrl.sources import Task
 from offrl.versions import mismatch, numerics
 
-COMPILE_FROM = 30_000  # updates from which on compiling pays the minute that it costs
+COMPILE_FROM = 20_000  # updates from which on compiling pays what it costs
 
 
 HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
