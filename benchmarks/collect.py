@@ -7,6 +7,8 @@ The same command again continues an interrupted training, bit for bit.
 """
 
 import sys
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def main(cfg: DictConfig) -> None:
 
     from offrl.behaviour import publish
     from offrl.config import build
-    from offrl.envs.vector import env_spec
+    from offrl.envs.vector import VectorEnv, env_spec
     from offrl.errors import UserError
     from offrl.online import Online
     from offrl.types import Spec
@@ -36,10 +38,11 @@ def main(cfg: DictConfig) -> None:
         env = env_spec(env_id)
         spec = Spec(env.obs_shape, env.action_dim, env.max_action, cfg.batch_size)
         algo: Any = build(cfg.algo, spec)
-        keys = ("gamma", "seed", "n_steps", "start_steps", "eval_every", "eval_episodes", "compile")
-        out = Path(cfg.out).expanduser()
-        run = Online(algo, env_id, out=out, **{k: cfg[k] for k in keys})
-        with tqdm(total=run.n_steps, disable=None, unit="step", leave=False) as bar:
+        make_env = partial(VectorEnv, env_id)
+        keys = {f.name for f in fields(Online)} - {"algo", "env_id", "make_env", "make_eval_env"}
+        settings = {k: cfg[k] for k in keys} | {"out": Path(cfg.out).expanduser()}
+        run = Online(algo, env_id, make_env, make_env, **settings)
+        with tqdm(total=run.train_steps, disable=None, unit="step", leave=False) as bar:
 
             def report(step: int, score: float, speed: float) -> None:
                 bar.update(step - bar.n)

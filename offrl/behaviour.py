@@ -97,7 +97,7 @@ def publish(
 
 def publish_replay(run: Online, path: Path, steps: int) -> dict[str, Any]:
     """Writes the actions of the run's first `steps` steps; what is recorded of them."""
-    actions = run.replay().actions(steps)
+    actions = run.buffer().actions(steps)
     save_tensors(path, {NAME: actions}, {"env_id": run.env_id})
     env = VectorEnv(run.env_id, 1)
     data = replay(env, actions.numpy(), run.seed, run.eval_every)

@@ -1,26 +1,25 @@
 """Training an online learner, to get a behaviour policy.
 
 The learner obeys the same protocol as the offline ones; only the loop differs, because its data
-grows.  It resumes in every bit: the replay is an append-only file whose length is the step, and at
-every evaluation the environment is reset with seeds from the block's address, so that no
-simulator state has to be saved.
+grows.  It resumes in every bit: the replay is a set of append-only files whose lengths the
+checkpoint has, and at every evaluation the environments are reset with seeds from the block's
+address, so that no simulator state has to be saved.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from offrl import checkpoint
 from offrl.atomic import remove_leftovers
 from offrl.claim import Claim, claim
+from offrl.data.buffer import ReplayBuffer
 from offrl.data.replay import start_seed
 from offrl.engine import Engine
 from offrl.envs.vector import VectorEnv
@@ -29,7 +28,7 @@ from offrl.evaluate import CHUNK, Episode, evaluate
 from offrl.loop import SLICE
 from offrl.record import EvalRow, Records, TrainRow, read_json, scalars, write_json
 from offrl.rng import generator
-from offrl.types import OnlineAlgorithm, Transition
+from offrl.types import OnlineAlgorithm
 from offrl.versions import mismatch, numerics
 
 
@@ -38,60 +37,49 @@ def policy_path(run: Path, step: int) -> Path:
     return run / "policies" / f"{step:09d}.safetensors"
 
 
-class Replay:
-    """Transitions in an append-only file of float32 rows: obs, next_obs, action, reward, done."""
-
-    def __init__(self, path: Path, capacity: int, obs_dim: int, action_dim: int) -> None:
-        shape = (capacity, 2 * obs_dim + action_dim + 2)
-        mode: Literal["r+", "w+"] = "r+" if path.exists() else "w+"
-        dtype: np.dtype[np.float32] = np.dtype(np.float32)
-        self._rows = np.memmap(path, dtype, mode, shape=shape)
-        self._splits = [obs_dim, obs_dim, action_dim, 1, 1]
-        self._tensor = torch.from_numpy(self._rows)
-
-    def write(
-        self,
-        i: int,
-        obs: NDArray[np.float32],
-        next_obs: NDArray[np.float32],
-        action: Tensor,
-        reward: float,
-        terminated: bool,
-    ) -> None:
-        self._rows[i] = np.concatenate((obs, next_obs, action.numpy(), (reward, terminated)))
-
-    def gather(self, rows: Tensor, gamma: float) -> Transition:
-        obs, next_obs, action, reward, done = torch.split(self._tensor[rows], self._splits, 1)
-        reward, discount = reward.squeeze(1), gamma * (1 - done.squeeze(1))
-        return Transition(
-            *(x.contiguous() for x in (obs, action, reward, next_obs, action, discount, reward))
-        )
-
-    def actions(self, n: int) -> Tensor:
-        """The first n actions, [n, A]."""
-        return torch.split(self._tensor[:n], self._splits, 1)[2].contiguous()
-
-    def flush(self) -> None:
-        self._rows.flush()
-
-
 @dataclass(frozen=True)
 class Online:
-    """One online run: conf/collect.yaml, with the algorithm built."""
+    """One online run: conf/collect.yaml, with the algorithm built.
+
+    Steps are those of all environments together.
+    """
 
     algo: OnlineAlgorithm[Any, Any, Any]
     env_id: str
+    make_env: Callable[[int], VectorEnv]  # so many environments, as the learner acts in them
+    make_eval_env: Callable[[int], VectorEnv]  # and as it is evaluated
     gamma: float
+    n_step: int
     seed: int
-    n_steps: int
-    start_steps: int
+    train_steps: int
+    start_steps: int  # before learning begins; continuous actions are uniform until then
+    n_envs: int
+    steps_per_update: int
+    capacity: int  # the newest transitions that learning draws from
     eval_every: int
     eval_episodes: int
     out: Path
     compile: bool
 
+    def __post_init__(self) -> None:
+        for key in ("n_envs", "steps_per_update", "eval_every", "eval_episodes", "capacity"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key}={getattr(self, key)}: must be at least 1")
+        for key in ("train_steps", "start_steps", "eval_every"):
+            if getattr(self, key) % self.n_envs:
+                raise UserError(
+                    f"{key}={getattr(self, key)}: must be a multiple of n_envs={self.n_envs}"
+                )
+        if self.n_envs % self.steps_per_update:
+            raise UserError(
+                f"n_envs={self.n_envs}: must be a multiple of steps_per_update="
+                f"{self.steps_per_update}, so that learning takes turns with acting"
+            )
+        if self.n_envs > CHUNK:
+            raise UserError(f"n_envs={self.n_envs}: must be at most {CHUNK}")
+
     def train(self, report: Callable[[int, float, float], None]) -> None:
-        """Runs to n_steps, from where it stopped; after every evaluation calls
+        """Runs to train_steps, from where it stopped; after every evaluation calls
         report(step, mean return, steps per second) and keeps the policy of that step.
 
         Raises UserError where `out` holds a training with other settings, or another process.
@@ -101,41 +89,46 @@ class Online:
                 raise UserError(f"{self.out}: another process is training there")
             self._train(report, mine)
 
-    def replay(self) -> Replay:
-        spec = self.algo.spec
-        return Replay(self.out / "replay.f32", self.n_steps, spec.obs_shape[0], spec.action_dim)
+    def buffer(self) -> ReplayBuffer:
+        return ReplayBuffer(
+            self.out, self.algo.spec, self.train_steps, self.n_envs, self.gamma, self.n_step
+        )
 
     def _train(self, report: Callable[[int, float, float], None], mine: Claim) -> None:
         (self.out / "policies").mkdir(exist_ok=True)
         remove_leftovers(self.out / "policies", "*")
         self._same_settings()
-        env, eval_env = VectorEnv(self.env_id, 1), VectorEnv(self.env_id, self.eval_episodes)
-        replay = self.replay()
+        env, eval_env = self.make_env(self.n_envs), self.make_eval_env(self.eval_episodes)
+        buffer = self.buffer()
         records = Records(self.out)
 
         state = self.algo.init(generator(self.seed, "init"))
-        resumed = checkpoint.load(self.out, state)
-        step, state = resumed or (0, state)
+        resumed = checkpoint.load(self.out, (state, buffer.counts))
+        step, (state, counts) = resumed or (0, (state, buffer.counts))
+        buffer.rewind(counts)
         records.truncate_after(step)
         if step == 0:
             self._keep_policy(0, state)
         engine = Engine(self.algo, [state], compile=self.compile)
-        while step < self.n_steps:
+        while step < self.train_steps:
             start = time.perf_counter()
-            size = min(self.eval_every, self.n_steps - step)
-            train_row = self._block(engine, env, replay, step, size)
+            size = min(self.eval_every, self.train_steps - step)
+            train_row = self._block(engine, env, buffer, step, size)
             step += size
             speed = size / (time.perf_counter() - start)
-            episodes = self.evaluate(engine.states[0], eval_env)
+            episodes = self.evaluate(engine.states[0], eval_env, step)
             mine.check()
-            self._keep(step, engine.states[0], episodes, train_row, records, replay)
+            self._keep(step, engine.states[0], episodes, train_row, records, buffer)
             report(step, float(np.mean([e.return_ for e in episodes])), speed)
 
     def _same_settings(self) -> None:
         """A training is continued only as it was begun; it may be made longer."""
         path = self.out / "settings.json"
         algo = {f"algo.{k}": str(v) for k, v in vars(self.algo).items()}
-        own = ("env_id", "gamma", "seed", "start_steps", "eval_every", "eval_episodes")
+        own = (
+            *("env_id", "gamma", "n_step", "seed", "start_steps", "n_envs", "steps_per_update"),
+            *("capacity", "eval_every", "eval_episodes"),
+        )
         settings = algo | {k: getattr(self, k) for k in own}
         settings |= numerics("cpu", torch.get_num_threads(), self.compile)
         if not path.exists():
@@ -146,45 +139,57 @@ class Online:
                 "Restore what it was, or choose another out"
             )
 
-    def evaluate(self, state: Any, env: VectorEnv) -> list[Episode]:
-        """Greedy episodes from start states that are the same at every evaluation."""
-        return evaluate(lambda o, z: self.algo.act(state, o, z), env, self.eval_episodes)
+    def evaluate(self, state: Any, env: VectorEnv, step: int) -> list[Episode]:
+        """Episodes of act() from start states that are the same at every evaluation."""
+        return evaluate(
+            lambda o, z: self.algo.act(state, o, z),
+            env,
+            self.eval_episodes,
+            self.algo.act_noise_dim,
+            (self.seed, "eval", step),
+        )
 
     def _block(
-        self, engine: Engine, env: VectorEnv, replay: Replay, first: int, size: int
+        self, engine: Engine, env: VectorEnv, buffer: ReplayBuffer, first: int, size: int
     ) -> dict[str, float]:
         """Steps first ... first + size - 1: act, store, learn.  The means of the Stats."""
-        spec, address = self.algo.spec, (self.seed, "collect", first)
-        g = generator(*address)
-        uniform = 2 * torch.rand(size, spec.action_dim, generator=g) - 1
-        normal = torch.randn(size, CHUNK, spec.action_dim, generator=g)
-        draws = torch.rand(size, spec.batch_size, generator=g, dtype=torch.float64)
-        rows_in = torch.zeros(CHUNK, *spec.obs_shape)
-        env.reset(0, start_seed(self.seed, first, 0))
-        alive = np.ones(1, np.bool_)
-        episode, total, n_updates, noise = 0, None, 0, None
-        for k in range(size):
-            step = first + k
-            if step < self.start_steps:
+        spec, n = self.algo.spec, self.n_envs
+        g = generator(self.seed, "collect", first)
+        turns, updates = size // n, size // self.steps_per_update
+        uniform = 2 * torch.rand(turns, n, spec.action_dim, generator=g) - 1
+        normal = torch.randn(turns, CHUNK, spec.action_dim, generator=g)
+        draws = torch.rand(updates, spec.batch_size, generator=g, dtype=torch.float64)
+        for i in range(n):
+            buffer.begin(i, env.reset(i, start_seed(self.seed, first, i)))
+        alive = np.ones(n, np.bool_)
+        rows_in = torch.zeros(CHUNK, *spec.obs_shape, dtype=torch.from_numpy(env.obs).dtype)
+        episode, total, n_updates, noise = n, None, 0, None
+        for k in range(turns):
+            step = first + k * n
+            if step < self.start_steps and self.algo.continuous:
                 action = spec.max_action * uniform[k]
             else:
-                rows_in[0] = torch.from_numpy(env.obs[0])
-                action = self.algo.explore(engine.states[0], rows_in, normal[k])[0]
-            before = env.obs[0].copy()
-            reward, terminated, truncated = env.step_alive(action.numpy()[None], alive)
-            replay.write(step, before, env.obs[0], action, reward[0], terminated[0])
-            if terminated[0] or truncated[0]:
-                episode += 1
-                env.reset(0, start_seed(self.seed, first, episode))
+                rows_in[:n] = torch.from_numpy(env.obs)
+                action = self.algo.explore(engine.states[0], rows_in, normal[k])[:n]
+            reward, terminated, truncated = env.step_alive(action.numpy(), alive)
+            for i in range(n):
+                buffer.add(i, action[i].numpy(), reward[i], env.obs[i], bool(terminated[i]))
+                if terminated[i] or truncated[i]:
+                    buffer.cut(i)
+                    buffer.begin(i, env.reset(i, start_seed(self.seed, first, episode)))
+                    episode += 1
             if step < self.start_steps:
                 continue
-            if n_updates % SLICE == 0:
-                noise = self.algo.noise(SLICE, generator(self.seed, "noise", step))
-            i = n_updates % SLICE
-            batch = replay.gather((draws[k] * (step + 1)).long(), self.gamma)
-            stats = engine.step([batch], [tree_map(lambda x, i=i: x[i], noise)])[0]
-            total = stats if total is None else tree_map(torch.add, total, stats)
-            n_updates += 1
+            for u in range(k * n // self.steps_per_update, (k + 1) * n // self.steps_per_update):
+                if n_updates % SLICE == 0:
+                    noise = self.algo.noise(SLICE, generator(self.seed, "noise", step))
+                i = n_updates % SLICE
+                batch = buffer.gather(draws[u], self.capacity)
+                stats = engine.step([batch], [tree_map(lambda x, i=i: x[i], noise)])[0]
+                total = stats if total is None else tree_map(torch.add, total, stats)
+                n_updates += 1
+        for i in range(n):
+            buffer.cut(i)
         return {} if total is None else {k: float(v) / n_updates for k, v in scalars(total).items()}
 
     def _keep(
@@ -194,10 +199,10 @@ class Online:
         episodes: list[Episode],
         train_row: dict[str, float],
         records: Records,
-        replay: Replay,
+        buffer: ReplayBuffer,
     ) -> None:
         """Writes what this block made; the checkpoint last, for a restart begins from it."""
-        replay.flush()
+        buffer.flush()
         records.append_eval(
             EvalRow(self.seed, step, e.episode, e.return_, e.length, e.return_) for e in episodes
         )
@@ -205,7 +210,7 @@ class Online:
             records.append_train([TrainRow(self.seed, step, train_row)])
         records.flush()
         self._keep_policy(step, state)
-        checkpoint.save(self.out, step, state)
+        checkpoint.save(self.out, step, (state, buffer.counts))
 
     def _keep_policy(self, step: int, state: Any) -> None:
         policy = {name: getattr(state, name) for name in self.algo.policy_fields}

@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from offrl.data.rollout import exploring
 from offrl.envs.vector import VectorEnv, env_spec
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK
-from offrl.online import Online, Replay, policy_path
+from offrl.online import Online, policy_path
 from offrl.types import Spec
 
 
@@ -28,7 +29,24 @@ def online(out: Path, env_id: str = "Hopper-v5") -> Online:
     env = env_spec(env_id)
     spec = Spec(env.obs_shape, env.action_dim, env.max_action, 8)
     algo = SAC(spec, 0.005, 3e-4, 3e-4, 3e-4, 1.0, (16, 16))
-    return Online(algo, env_id, 0.99, 0, 120, 20, 40, 2, out, False)
+    return Online(
+        algo=algo,
+        env_id=env_id,
+        make_env=partial(VectorEnv, env_id),
+        make_eval_env=partial(VectorEnv, env_id),
+        gamma=0.99,
+        n_step=1,
+        seed=0,
+        train_steps=120,
+        start_steps=20,
+        n_envs=1,
+        steps_per_update=1,
+        capacity=1_000_000,
+        eval_every=40,
+        eval_episodes=2,
+        out=out,
+        compile=False,
+    )
 
 
 def left(out: Path) -> dict[str, bytes]:
@@ -65,7 +83,7 @@ def test_it_resumes_in_every_bit(tmp_path: Path) -> None:
 
 
 def test_a_longer_training_begins_like_a_shorter_one(tmp_path: Path) -> None:
-    short = replace(online(tmp_path / "o"), n_steps=40)
+    short = replace(online(tmp_path / "o"), train_steps=40)
     short.train(quiet)
     online(tmp_path / "o").train(quiet)
     online(tmp_path / "whole").train(quiet)
@@ -74,31 +92,13 @@ def test_a_longer_training_begins_like_a_shorter_one(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     run = online(tmp_path)
-    replace(run, n_steps=40).train(quiet)
+    replace(run, train_steps=40).train(quiet)
     before = left(tmp_path)
     with pytest.raises(UserError, match=r"seed: 0 -> 1.*another out"):
         replace(run, seed=1).train(quiet)
     with pytest.raises(UserError, match=r"algo\.tau: 0\.005 -> 0\.5"):
         replace(run, algo=replace(run.algo, tau=0.5)).train(quiet)
     assert left(tmp_path) == before
-
-
-def test_replay(tmp_path: Path) -> None:
-    """What is written is what is drawn; a terminal zeroes the discount, a time-out does not."""
-    replay = Replay(tmp_path / "replay", 4, 3, 2)
-    g = torch.Generator().manual_seed(0)
-    rows = [(torch.randn(3, generator=g), torch.randn(3, generator=g)) for _ in range(3)]
-    for i, (obs, next_obs) in enumerate(rows):
-        action = torch.full((2,), float(i))
-        replay.write(i, obs.numpy(), next_obs.numpy(), action, 10.0 * i, i == 1)
-    replay.flush()
-    for r in (replay, Replay(tmp_path / "replay", 8, 3, 2)):  # also after a restart, longer
-        b = r.gather(torch.tensor([2, 1, 0]), 0.9)
-        torch.testing.assert_close(b.obs, torch.stack([rows[i][0] for i in (2, 1, 0)]))
-        torch.testing.assert_close(b.next_obs, torch.stack([rows[i][1] for i in (2, 1, 0)]))
-        assert b.action.tolist() == [[2, 2], [1, 1], [0, 0]]
-        assert b.reward.tolist() == [20, 10, 0]
-        torch.testing.assert_close(b.discount, torch.tensor([0.9, 0.0, 0.9]))
 
 
 def collect(monkeypatch: pytest.MonkeyPatch, *args: str) -> int | str | None:
@@ -113,7 +113,7 @@ def collect(monkeypatch: pytest.MonkeyPatch, *args: str) -> int | str | None:
 
 
 COLLECT = (
-    *("env=hopper", "n_steps=120", "start_steps=20", "eval_every=40", "eval_episodes=2"),
+    *("env=hopper", "train_steps=120", "start_steps=20", "eval_every=40", "eval_episodes=2"),
     *("batch_size=8", "algo.hidden=[16,16]", "compile=false"),
 )
 
@@ -181,7 +181,7 @@ def test_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_exploring_acts_with_the_weights_that_it_is_given(tmp_path: Path) -> None:
     run = online(tmp_path)
-    replace(run, n_steps=40).train(quiet)
+    replace(run, train_steps=40).train(quiet)
     tensors, _ = load_tensors(policy_path(run.out, 40))
     env = VectorEnv("Hopper-v5", 1)
     obs = torch.from_numpy(env.reset(0, 0)).expand(CHUNK, -1)

@@ -13,6 +13,7 @@ from test_online import online, quiet
 from offrl.checkpoint import save_tensors
 from offrl.data import replay as module
 from offrl.data import rollout
+from offrl.data.buffer import Counts
 from offrl.data.digest import sha256_file
 from offrl.data.replay import replay, start_seed
 from offrl.data.rollout import REPLAY, behaviour_record, own_dataset
@@ -23,14 +24,16 @@ from offrl.errors import UserError
 def test_it_is_what_the_training_saw_in_every_bit(tmp_path: Path) -> None:
     run = online(tmp_path)  # 120 steps in blocks of 40
     run.train(quiet)
-    stored = np.fromfile(tmp_path / "replay.f32", np.float32).reshape(120, 2 * 11 + 3 + 2)
-    actions = run.replay().actions(120)
-    assert np.array_equal(actions.numpy(), stored[:, 22:25])
+    buffer = run.buffer()
+    buffer.rewind(Counts(torch.tensor(0), torch.tensor(120)))
+    seen = buffer.gather((torch.arange(120) + 0.5).double() / 120, 120)
+    actions = buffer.actions(120)
+    assert torch.equal(actions, seen.action)
     data = replay(VectorEnv(run.env_id, 1), actions.numpy(), run.seed, run.eval_every)
-    assert np.array_equal(data["states"][data["index"]], stored[:, :11])
-    assert np.array_equal(data["states"][data["next_index"]], stored[:, 11:22])
-    assert np.array_equal(data["reward"], stored[:, 25])
-    assert np.array_equal(data["terminated"], stored[:, 26] == 1)
+    assert np.array_equal(data["states"][data["index"]], seen.obs)
+    assert np.array_equal(data["states"][data["next_index"]], seen.next_obs)
+    assert np.array_equal(data["reward"], seen.reward)
+    assert np.array_equal(data["terminated"], seen.discount == 0)
     start = data["episode_start"]
     assert {0, 40, 80, 120} <= set(start.tolist())  # a block's end cuts an episode
     ends = data["terminated"][start[1:] - 1]
