@@ -4,11 +4,13 @@ It alone knows of seeds and of torch.compile; the algorithms are written for one
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from offrl.types import AnyAlgorithm, Transition
@@ -31,6 +33,8 @@ class Engine:
         backend: str = "inductor",
     ) -> None:
         self.n_seeds = len(states)
+        self._period = algo.period
+        self._sums: list[Any] = []
         self._batched = batched
         self._state = stack(states) if batched else list(states)
         update = torch.vmap(algo.update) if batched else algo.update
@@ -46,6 +50,34 @@ class Engine:
             self._state[i], s = self._update(self._state[i], batch, noise)
             stats.append(s)
         return stats
+
+    def advance(
+        self,
+        gather: Callable[[Tensor], Transition],
+        rows: Sequence[Tensor],
+        noises: Sequence[Any],
+        offset: int,
+        timer: Callable[[str], AbstractContextManager[None]],
+        tick: Callable[[int], object],
+    ) -> None:
+        """One update with each of `rows` (of every seed: [updates, n]); adds the Stats up.
+
+        The noise of update i is number offset + i of `noises` (of every seed: [SLICE, ...]).
+        """
+        for i in range(len(rows[0])):
+            with timer("data"):
+                batches = [gather(r[i]) for r in rows]
+                noise = [tree_map(lambda x, i=offset + i: x[i], n) for n in noises]
+            with timer("update"):
+                stats = self.step(batches, noise)
+                sums = zip(self._sums, stats, strict=True)
+                self._sums = [tree_map(torch.add, *s) for s in sums] if self._sums else stats
+            tick(self._period)
+
+    def take_sums(self) -> list[Any]:
+        """The sums of the Stats of each seed since the last call."""
+        sums, self._sums = self._sums, []
+        return sums
 
     @property
     def states(self) -> list[Any]:

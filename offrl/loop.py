@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from offrl.data.transitions import Transitions
 from offrl.engine import Engine
@@ -90,22 +89,17 @@ class Loop:
         batch_size = self.algo.spec.batch_size
         with self.timer("data"):
             rows = [self._rows(seed, block, batch_size) for seed in self.seeds]
-        noises: list[Any] = []
-        sums: list[Any] = []
-        first = (step - block * self.block) // period
-        for u in range(first, first + (end - step) // period):
+        u = (step - block * self.block) // period
+        last = u + (end - step) // period
+        while u < last:
+            part, offset = divmod(u, SLICE)
+            stop = min(last, u - offset + SLICE)
             with self.timer("data"):
-                if u % SLICE == 0 or not noises:
-                    noises = [self._noise(seed, block, u // SLICE) for seed in self.seeds]
-                batches = [self.transitions.gather(r[u]) for r in rows]
-                noise = [tree_map(lambda x, i=u % SLICE: x[i], n) for n in noises]
-            with self.timer("update"):
-                stats = engine.step(batches, noise)
-                sums = [
-                    s if not sums else tree_map(torch.add, sums[i], s) for i, s in enumerate(stats)
-                ]
-            tick(period)
-        return sums
+                noises = [self._noise(seed, block, part) for seed in self.seeds]
+            sliced = [r[u:stop] for r in rows]
+            engine.advance(self.transitions.gather, sliced, noises, offset, self.timer, tick)
+            u = stop
+        return engine.take_sums()
 
     def _rows(self, seed: int, block: int, batch_size: int) -> Tensor:
         """The data of a block: row numbers [updates, period * batch_size]."""
