@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_map
 
 from offrl.types import AnyAlgorithm, Transition
 
+SLICE = 50  # updates whose noise is drawn at once: whole slices, whatever is used of them
+
 
 class Engine:
     """Holds one state per seed and advances them together.

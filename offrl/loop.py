@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from offrl.data.transitions import Transitions
-from offrl.engine import Engine
+from offrl.engine import SLICE, Engine
 from offrl.record import TrainRow, scalars
 from offrl.rng import generator
 from offrl.types import AnyAlgorithm
 
 BLOCK = 1000  # gradient steps
-SLICE = 50  # updates whose noise is drawn at once: whole slices, whatever is used of them
 
 
 class Diverged(Exception):

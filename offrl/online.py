@@ -21,11 +21,10 @@ from offrl.atomic import remove_leftovers
 from offrl.claim import Claim, claim
 from offrl.data.buffer import ReplayBuffer
 from offrl.data.replay import start_seed
-from offrl.engine import Engine
+from offrl.engine import SLICE, Engine
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, Episode, evaluate
-from offrl.loop import SLICE
 from offrl.record import EvalRow, Records, TrainRow, read_json, scalars, write_json
 from offrl.rng import generator
 from offrl.types import OnlineAlgorithm

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 
 from benchmarks.timing.clock import Work
 from benchmarks.timing.problem import Problem
-from offrl.loop import SLICE
+from offrl.engine import SLICE
 from offrl.rng import generator
 
 REFERENCES = Path(__file__).resolve().parents[2] / "tests" / "algos"

@@ -16,9 +16,9 @@ from offrl.config import algorithm_class, build
 from offrl.data.dataset import Dataset
 from offrl.data.normalise import Normaliser
 from offrl.data.transitions import Transitions
-from offrl.engine import Engine
+from offrl.engine import SLICE, Engine
 from offrl.errors import UserError
-from offrl.loop import BLOCK, SLICE
+from offrl.loop import BLOCK
 from offrl.rng import generator
 from offrl.suite import CONF, choices
 from offrl.types import AnyAlgorithm, Spec, Transition
