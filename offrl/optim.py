@@ -19,14 +19,16 @@ def adam_init(theta: Tensor) -> AdamState:
     return AdamState(torch.zeros_like(theta), torch.zeros_like(theta), theta.new_zeros(()))
 
 
-def adam(theta: Tensor, grad: Tensor, s: AdamState, lr: float | Tensor) -> tuple[Tensor, AdamState]:
+def adam(
+    theta: Tensor, grad: Tensor, s: AdamState, lr: float | Tensor, eps: float = EPS
+) -> tuple[Tensor, AdamState]:
     """One step of Adam (Kingma & Ba 2015, Algorithm 1): the new parameters and state."""
     t = s.t + 1
     m = torch.lerp(s.m, grad, 1 - BETA1)
     v = torch.addcmul(s.v * BETA2, grad, grad, value=1 - BETA2)
     # 1 - beta^t, without the cancellation that costs five digits at t = 1
     c1, c2 = -torch.expm1(t * math.log(BETA1)), -torch.expm1(t * math.log(BETA2))
-    denominator = v.sqrt() * c2.rsqrt() + EPS
+    denominator = v.sqrt() * c2.rsqrt() + eps
     return theta - (m / denominator) * (lr / c1), AdamState(m, v, t)
 
 

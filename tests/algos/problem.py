@@ -38,7 +38,7 @@ def algorithm(name: str, spec: Spec | None = None, **hyperparameters: Any) -> An
         return Curious(TD3BC(**vars(algorithm("td3_bc", spec, **hyperparameters))), 1e-3, 0.1)
     node: Any = config(name)
     continuous = algorithm_class(node).continuous
-    small = Spec((5,), 3, 1.5, 16) if continuous else Spec((4, 84, 84), 3, 0.0, 16)
+    small = Spec((5,), 3, 1.5, 16) if continuous else Spec((2, 36, 36), 3, 0.0, 16)
     narrow = {key: [32] * len(width) for key, width in node.items() if str(key).endswith("hidden")}
     return build(DictConfig({**node, **narrow, **hyperparameters}), spec or small)
 
