@@ -44,8 +44,8 @@ def composed(algo: str, env: str, dataset: str) -> str | None:
     return c.run_id
 
 
-ONLINE = {"sac"}  # benchmarks/collect.py trains these
-OFFLINE = sorted({*choices("algo")} - ONLINE)
+ONLINE = {"sac", "qrdqn"}  # benchmarks/collect.py trains these
+OFFLINE = sorted(a for a in {*choices("algo")} - ONLINE if not a.startswith("discrete_"))
 CUBE = [*itertools.product(OFFLINE, choices("env"), choices("dataset"))]
 
 
