@@ -1,7 +1,6 @@
 """A policy's first evaluation episode, as an animated GIF."""
 
 from pathlib import Path
-from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from offrl.atomic import write_atomic
 from offrl.envs.vector import VectorEnv
-from offrl.errors import UserError
 from offrl.evaluate import Policy, evaluate
 from offrl.rng import Address
 
@@ -36,25 +34,13 @@ def film(
     def filmed(obs: Tensor, noise: Tensor) -> Tensor:
         nonlocal steps
         if steps % EVERY == 0:
-            frames.append(_picture(env)[::SHRINK, ::SHRINK])
+            frames.append(env.picture(0)[::SHRINK, ::SHRINK])
         steps += 1
         return policy(obs, noise)
 
     evaluate(filmed, env, 1, noise_dim, noise_address)
-    per_second = env.envs[0].metadata.get("render_fps", 50)
+    pause_ms = max(20, round(1000 * EVERY / env.per_second))  # browsers slow down what is faster
     env.close()
-    pause_ms = max(20, round(1000 * EVERY / per_second))  # browsers slow down what is faster
     data = imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=pause_ms, loop=0)
     assert data is not None
     write_atomic(path, data)
-
-
-def _picture(env: VectorEnv) -> NDArray[np.uint8]:
-    try:
-        picture: Any = env.envs[0].render()
-    except Exception as e:  # of whatever graphics library is there, or is not
-        raise UserError(
-            f"{env.env_id}: cannot be rendered: {e}; set MUJOCO_GL to what this machine has: "
-            "egl, osmesa or glfw"
-        ) from e
-    return np.asarray(picture)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from offrl.envs.vector import EnvSpec, VectorEnv, env_spec, make_env
+from offrl.envs.interface import EnvSpec
+from offrl.envs.vector import VectorEnv, env_spec, make_env
 from offrl.errors import UserError
 
 
@@ -60,8 +61,6 @@ def test_other_spaces_are_refused() -> None:
     box = {"low": [-1, -1], "high": [1, 1]}
     with pytest.raises(UserError, match="one dimension"):
         VectorEnv("OddTest-v0", 1, {**box, "obs_shape": (2, 2)})
-    with pytest.raises(UserError, match=r"CartPole-v1: .*Discrete"):
-        VectorEnv("CartPole-v1", 1)
     with pytest.raises(UserError, match=r"one dimension"):
         VectorEnv("OddTest-v0", 1, {"low": [[-1]], "high": [[1]]})
     with pytest.raises(UserError, match="EndlessTest-v0: has no time limit"):
@@ -100,6 +99,21 @@ def test_only_what_is_alive_steps_and_equals_plain_gymnasium() -> None:
         alive &= ~(terminated | truncated)
     assert np.array_equal(env.obs[1], before)
     assert not alive.all()
+    env.close()
+
+
+def test_discrete_actions() -> None:
+    env = VectorEnv("CartPole-v1", 2, {"max_episode_steps": 200})
+    assert (env.spec, env.max_episode_steps) == (EnvSpec((4,), 2, 0.0, False), 200)
+    plain = gymnasium.make("CartPole-v1")
+    obs, _ = plain.reset(seed=3)
+    env.reset(1, 3)
+    alive = np.array([False, True])
+    for action in (0, 1, 1, 0, 1):
+        reward, terminated, _ = env.step_alive(np.array([0, action]), alive)
+        obs, r, term, _, _ = plain.step(action)
+        assert np.array_equal(env.obs[1], obs)
+        assert (reward[1], terminated[1]) == (r, term)
     env.close()
 
 
