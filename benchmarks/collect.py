@@ -21,18 +21,17 @@ sys.path.insert(0, str(ROOT))  # a clone works uninstalled
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
 def main(cfg: DictConfig) -> None:
-    import torch
     from tqdm import tqdm
 
     from offrl.behaviour import publish
     from offrl.config import build
+    from offrl.engine import reproducible
     from offrl.envs.vector import VectorEnv, env_spec
     from offrl.errors import UserError
     from offrl.online import Online
     from offrl.types import Spec
 
-    torch.set_num_threads(cfg.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(cfg.threads)
     try:
         env_id = f"{cfg.env.task}-v5"  # the suite's own data is made on the current versions
         env = env_spec(env_id)
