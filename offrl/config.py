@@ -63,9 +63,15 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{_path(where, key)}={value}: must be a finite number")
+        if str(key).endswith(_COUNTS) and isinstance(value, int) and value < 1:
+            raise UserError(f"{_path(where, key)}={value}: must be at least 1")
         if key == "hidden" and any(width < 1 for width in value):
             raise UserError(f"{_path(where, key)}={value}: layers have at least one unit")
     return {str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+# what these hyperparameters count is divided by, or drawn
+_COUNTS = ("period", "decay_steps", "eps_steps", "n_actions", "n_quantiles")
 
 
 @cache

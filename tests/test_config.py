@@ -32,6 +32,8 @@ WRONG = [
     (["runtime.device=cuda"], ["runtime.device", "unknown key"]),
     (["algo.alpha=nan"], ["algo.alpha", "finite"]),
     (["algo.hidden=[256,0]"], ["algo.hidden", "at least one unit"]),
+    (["algo=iql", "algo.actor_decay_steps=0"], ["algo.actor_decay_steps=0", "at least 1"]),
+    (["algo=cql", "algo.n_actions=0"], ["algo.n_actions=0", "at least 1"]),
     (["algo.period=1500", "n_updates=1500", "eval_every=1500"], ["algo.period=1500", "1000"]),
     (["algo=sac"], ["algo=sac", "collect.py"]),
     # types and values
@@ -43,7 +45,7 @@ WRONG = [
     (["algo.hidden=[64,x]"], ["algo.hidden", "'x'"]),
     (["algo.hidden=64"], ["algo.hidden", "must be a list"]),
     (["algo.tau=slow"], ["algo.tau", "slow"]),
-    (["algo.period=0"], ["algo.period=0", "between 1"]),
+    (["algo.period=0"], ["algo.period=0", "at least 1"]),
     (["dataset.n_transitions=0"], ["dataset.n_transitions=0", "at least 1"]),
     (["dataset.quality=perfect"], ["dataset.quality=perfect", "medium"]),
     (["runtime.threads=0"], ["runtime.threads=0", "at least 1"]),
