@@ -22,11 +22,13 @@ from offrl import checkpoint, manifest
 from offrl.atomic import remove_leftovers
 from offrl.cell import Cell
 from offrl.claim import Claim, claim, holder
-from offrl.data.dataset import Dataset, check_dims
+from offrl.data.dataset import Dataset, check_fits
+from offrl.data.memory import require_memory
 from offrl.data.normalise import Normaliser, reward_scale
 from offrl.data.subset import subset
 from offrl.data.transitions import Transitions
 from offrl.engine import Engine, reproducible
+from offrl.envs.interface import EnvSpec
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import evaluate
@@ -182,8 +184,10 @@ class _Run:
         cell = self.cell
         whole = cell.source.open(cell.robot)
         spec = cell.algo.spec
-        check_dims(whole, spec.obs_shape[0], spec.action_dim, self.task.env_id)
+        env = EnvSpec(spec.obs_shape, spec.action_dim, spec.max_action, cell.algo.continuous)
+        check_fits(whole, env, self.task.env_id)
         data = subset(whole, cell.settings.buffer_size)
+        require_memory(data)
         size = cell.settings.buffer_size
         if size is not None and size > len(whole):
             what = f"buffer_size={size}: {whole.id} has {len(whole)} transitions, all are used"

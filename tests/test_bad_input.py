@@ -64,11 +64,11 @@ BAD = {
     "an action beyond": (entry("actions", 1.5), ["'actions' row 7", "bounds [-1, 1]"]),
     "another robot's observations": (
         lambda p: write_hopper(p, obs_dim=17),
-        ["observations have 17 dimensions, but Hopper-v4 has 11", "env=..."],
+        ["has observations of 17 dimensions, but Hopper-v4 has observations of 11", "env=..."],
     ),
     "another robot's actions": (
         lambda p: write_hopper(p, action_dim=6),
-        ["actions have 6 dimensions, but Hopper-v4 has 3"],
+        ["has actions of 6 dimensions, but Hopper-v4 has actions of 3"],
     ),
 }
 

@@ -1,10 +1,12 @@
 """The immutable dataset: columns with an explicit episode table."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offrl.envs.interface import EnvSpec
 from offrl.errors import UserError
 
 
@@ -30,14 +32,17 @@ class Dataset:
     Transition i goes from states[index[i]] by action[i] to states[next_index[i]].  Episode e is
     the transitions episode_start[e] : episode_start[e + 1], in time order.  It ends at its last
     transition: terminated there, or truncated if `terminated` is false.
+
+    Of pictures every frame is stored once: there states are frames and an observation is a stack of
+    four, so `index` has four columns, the oldest frame first.
     """
 
     id: str  # "d4rl/hopper-medium-v2", "file/my_file", "offrl/hopper/medium-v0"
     digest: str  # SHA-256 of the source and the view that was taken of it
-    states: NDArray[np.float32]  # [M, D]
-    index: NDArray[np.int64]  # [N]
-    next_index: NDArray[np.int64]  # [N]
-    action: NDArray[np.float32]  # [N, A]
+    states: NDArray[Any]  # float32 [M, D] or uint8 [M, 84, 84]
+    index: NDArray[Any]  # int64 [N] or int32 [N, 4]
+    next_index: NDArray[Any]  # like index
+    action: NDArray[Any]  # float32 [N, A] or int64 [N]
     reward: NDArray[np.float32]  # [N]
     terminated: NDArray[np.bool_]  # [N]
     episode_start: NDArray[np.int64]  # [E + 1], the last is N
@@ -52,26 +57,43 @@ class Dataset:
         return len(self.complete)
 
     @property
-    def obs_dim(self) -> int:
-        return int(self.states.shape[1])
+    def obs_shape(self) -> tuple[int, ...]:
+        """(D,) or (4, 84, 84)"""
+        return (*self.index.shape[1:], *self.states.shape[1:])
 
     @property
-    def action_dim(self) -> int:
-        return int(self.action.shape[1])
+    def continuous(self) -> bool:
+        return self.action.ndim == 2
 
     def episode_returns(self) -> NDArray[np.float64]:
         """Undiscounted returns of the complete episodes; empty if there is none."""
         return self.episode_return[self.complete]
 
 
-def check_dims(dataset: Dataset, obs_dim: int, action_dim: int, env_id: str) -> None:
-    """UserError unless the data has the observation and action sizes of the environment."""
-    for what, has, wants in (
-        ("observations", dataset.obs_dim, obs_dim),
-        ("actions", dataset.action_dim, action_dim),
+def check_fits(dataset: Dataset, env: EnvSpec, env_id: str) -> None:
+    """UserError unless the data has the observations and actions of the environment."""
+    if dataset.continuous != env.continuous:
+        kinds = {True: "continuous", False: "discrete"}
+        has, wants = f"{kinds[dataset.continuous]} actions", f"{kinds[env.continuous]} ones"
+    elif dataset.obs_shape != env.obs_shape:
+        has, wants = (f"observations of {_size(s)}" for s in (dataset.obs_shape, env.obs_shape))
+    elif env.continuous and dataset.action.shape[1] != env.action_dim:
+        has, wants = (
+            f"actions of {n} dimensions" for n in (dataset.action.shape[1], env.action_dim)
+        )
+    elif (
+        not env.continuous
+        and not 0 <= dataset.action.min() <= dataset.action.max() < env.action_dim
     ):
-        if has != wants:
-            raise UserError(
-                f"{dataset.id}: {what} have {has} dimensions, but {env_id} has {wants}; "
-                "choose the environment that the data comes from (env=...)"
-            )
+        has = f"actions {dataset.action.min()} to {dataset.action.max()}"
+        wants = f"0 to {env.action_dim - 1}"
+    else:
+        return
+    raise UserError(
+        f"{dataset.id}: has {has}, but {env_id} has {wants}; "
+        "choose the environment that the data comes from (env=...)"
+    )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} dimensions" if len(shape) == 1 else " x ".join(map(str, shape))

@@ -1,16 +1,19 @@
 """Episodes as the simulator gives them -> the columns of a Dataset."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+STACK = 4  # frames in an observation
+
 
 class Rows(NamedTuple):
     """One episode of T steps."""
 
-    obs: NDArray[np.float32]  # [T + 1, D]: the last is the final next observation
-    action: NDArray[np.float32]  # [T, A]
+    obs: NDArray[Any]  # float32 [T + 1, D] or frames uint8 [T + 1, 84, 84]; the last ends it
+    action: NDArray[Any]  # float32 [T, A] or int64 [T]
     reward: NDArray[np.float32]  # [T]
     terminated: bool  # at the last step
     return_: float
@@ -18,21 +21,36 @@ class Rows(NamedTuple):
 
 def columns(episodes: list[Rows], n: int) -> dict[str, NDArray[Any]]:
     """The columns of a Dataset with exactly `n` transitions; the last episode is cut."""
-    length = np.array([len(e.action) for e in episodes])
-    starts = np.concatenate(([0], np.minimum(np.cumsum(length), n)))
-    used = int(np.searchsorted(starts, n))
-    kept, starts = episodes[:used], starts[: used + 1]
+    kept = np.diff(cuts([len(e.action) for e in episodes], n))
+    states = [e.obs[: k + 1] for e, k in zip(episodes, kept, strict=False)]
+    return {"states": np.concatenate(states), **table(episodes, n)}
+
+
+def cuts(lengths: Sequence[int], n: int) -> NDArray[np.int64]:
+    """episode_start [E + 1] of the first `n` transitions of episodes of these lengths."""
+    starts = np.concatenate(([0], np.minimum(np.cumsum(lengths), n)))
+    return starts[: int(np.searchsorted(starts, n)) + 1]
+
+
+def table(episodes: list[Rows], n: int) -> dict[str, NDArray[Any]]:
+    """All columns but the states, of which nothing is read but what they are."""
+    starts = cuts([len(e.action) for e in episodes], n)
     size = np.diff(starts)
-    complete = size == length[:used]
+    used = len(size)
+    kept = episodes[:used]
+    complete = size == np.array([len(e.action) for e in kept])
     terminated = np.zeros(n, np.bool_)
     terminated[starts[1:] - 1] = complete & np.array([e.terminated for e in kept])
     # episode e has size[e] + 1 states, so transition i of episode e stands in row i + e
-    index = np.arange(n) + np.repeat(np.arange(used), size)
+    index: NDArray[Any] = np.arange(n) + np.repeat(np.arange(used), size)
+    next_index = index + 1
+    if episodes[0].obs.ndim == 3:
+        first = np.repeat(starts[:-1] + np.arange(used), size)
+        index, next_index = stacks(index, first), stacks(next_index, first)
     pairs = list(zip(kept, size, strict=True))
     return {
-        "states": np.concatenate([e.obs[: k + 1] for e, k in pairs]),
         "index": index,
-        "next_index": index + 1,
+        "next_index": next_index,
         "action": np.concatenate([e.action[:k] for e, k in pairs]),
         "reward": np.concatenate([e.reward[:k] for e, k in pairs]),
         "terminated": terminated,
@@ -40,6 +58,16 @@ def columns(episodes: list[Rows], n: int) -> dict[str, NDArray[Any]]:
         "complete": complete,
         "episode_return": np.array([e.return_ for e in kept]),
     }
+
+
+def stacks(newest: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The frames of an observation, the oldest first, int32 [N, 4].
+
+    `newest` [N] is its last frame and `first` [N] the first one of the episode, which is repeated.
+    """
+    back = newest[:, None] - np.arange(STACK - 1, -1, -1)
+    frames: NDArray[np.int32] = np.maximum(back, first[:, None]).astype(np.int32)
+    return frames
 
 
 def concatenate(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

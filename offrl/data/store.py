@@ -6,9 +6,9 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,37 @@ from offrl.data.dataset import Dataset
 from offrl.errors import UserError
 
 FORMAT = 1
-Columns = Mapping[str, NDArray[Any]]
 
-# name -> (dtype, dimensions); states counts in M, episode_start in E + 1, complete and
-# episode_return in E, all others in N.
-_LAYOUT: dict[str, tuple[type[np.generic], int]] = {
-    "states": (np.float32, 2),
-    "index": (np.int64, 1),
-    "next_index": (np.int64, 1),
-    "action": (np.float32, 2),
-    "reward": (np.float32, 1),
-    "terminated": (np.bool_, 1),
-    "episode_start": (np.int64, 1),
-    "complete": (np.bool_, 1),
-    "episode_return": (np.float64, 1),
+
+class Stream(NamedTuple):
+    """A column that is too large to be held: its rows come in chunks."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: Iterable[NDArray[Any]]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+Columns = Mapping[str, NDArray[Any] | Stream]
+
+# name -> the (dtype, dimensions) that it may have; states counts in M, episode_start in E + 1,
+# complete and episode_return in E, all others in N.
+LAYOUT: dict[str, tuple[tuple[type[np.generic], int], ...]] = {
+    "states": ((np.float32, 2), (np.uint8, 3)),
+    "index": ((np.int64, 1), (np.int32, 2)),
+    "next_index": ((np.int64, 1), (np.int32, 2)),
+    "action": ((np.float32, 2), (np.int64, 1)),
+    "reward": ((np.float32, 1),),
+    "terminated": ((np.bool_, 1),),
+    "episode_start": ((np.int64, 1),),
+    "complete": ((np.bool_, 1),),
+    "episode_return": ((np.float64, 1),),
 }
 _STALE_SECONDS = 6 * 3600.0
 
@@ -54,7 +71,7 @@ def write_dataset(
     except OSError as e:
         raise _unwritable(cache_root, e) from e
     try:
-        described = {name: _save(temporary / f"{name}.npy", columns[name]) for name in _LAYOUT}
+        described = {name: _save(temporary / f"{name}.npy", columns[name]) for name in LAYOUT}
         record = {"format": FORMAT, "digest": digest, "columns": described, **meta}
         _save_json(temporary / "meta.json", record)
         if not final.exists():
@@ -79,7 +96,7 @@ def open_dataset(cache_root: Path, digest: str) -> Dataset:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
-        columns = {name: _map(folder / f"{name}.npy", meta["columns"][name]) for name in _LAYOUT}
+        columns = {name: _map(folder / f"{name}.npy", meta["columns"][name]) for name in LAYOUT}
         _check(columns)
         return Dataset(id=str(meta["id"]), digest=digest, **columns)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as e:
@@ -91,7 +108,7 @@ def open_dataset(cache_root: Path, digest: str) -> Dataset:
 def content_digest(cache_root: Path, digest: str) -> str:
     """SHA-256 of what a stored dataset holds, whatever it was made from."""
     meta = json.loads((cache_root / digest / "meta.json").read_text(encoding="utf-8"))
-    columns = {name: meta["columns"][name]["sha256"] for name in _LAYOUT}
+    columns = {name: meta["columns"][name]["sha256"] for name in LAYOUT}
     return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
 
 
@@ -105,17 +122,24 @@ def _map(path: Path, described: Mapping[str, object]) -> NDArray[Any]:
     return array
 
 
-def _save(path: Path, column: NDArray[Any]) -> dict[str, object]:
-    column = np.ascontiguousarray(column)
+def _save(path: Path, column: NDArray[Any] | Stream) -> dict[str, object]:
+    stream = (
+        Stream(column.shape, column.dtype, [column]) if isinstance(column, np.ndarray) else column
+    )
+    sha, rows = hashlib.sha256(), 0
     with path.open("wb") as f:
-        np.save(f, column)
+        header = {"descr": stream.dtype.str, "fortran_order": False, "shape": stream.shape}
+        np.lib.format.write_array_header_1_0(f, header)
+        for chunk in stream.chunks:
+            data = np.ascontiguousarray(chunk).data
+            f.write(data)
+            sha.update(data)
+            rows += len(chunk)
         f.flush()
         os.fsync(f.fileno())
-    return {
-        "shape": list(column.shape),
-        "dtype": column.dtype.str,
-        "sha256": hashlib.sha256(column.data).hexdigest(),
-    }
+    if rows != len(stream):
+        raise ValueError(f"{path.name}: {rows} rows were given, not {len(stream)}")
+    return {"shape": list(stream.shape), "dtype": stream.dtype.str, "sha256": sha.hexdigest()}
 
 
 def _save_json(path: Path, record: Mapping[str, object]) -> None:
@@ -126,12 +150,18 @@ def _save_json(path: Path, record: Mapping[str, object]) -> None:
 
 
 def _check(columns: Columns) -> None:
-    if set(columns) != set(_LAYOUT):
-        raise ValueError(f"columns are {sorted(columns)}, not {sorted(_LAYOUT)}")
-    for name, (dtype, ndim) in _LAYOUT.items():
-        if columns[name].dtype != dtype or columns[name].ndim != ndim:
-            raise ValueError(f"{name} is not {np.dtype(dtype)} with {ndim} dimensions")
+    if set(columns) != set(LAYOUT):
+        raise ValueError(f"columns are {sorted(columns)}, not {sorted(LAYOUT)}")
+    for name, allowed in LAYOUT.items():
+        has, dims = columns[name].dtype, columns[name].ndim
+        if not any(has == dtype and dims == ndim for dtype, ndim in allowed):
+            both = " or ".join(f"{np.dtype(t)} with {ndim} dimensions" for t, ndim in allowed)
+            raise ValueError(f"{name} is not {both}")
+    kinds = {columns[name].ndim - 1 for name in ("index", "next_index")}
+    if kinds != {columns["states"].ndim - 2}:
+        raise ValueError("index and next_index are not those of pictures, or of vectors")
     n, start = len(columns["index"]), columns["episode_start"]
+    assert isinstance(start, np.ndarray)  # only states are worth a stream
     if any(len(columns[name]) != n for name in ("next_index", "action", "reward", "terminated")):
         raise ValueError("columns of transitions have unequal lengths")
     if n == 0 or start[0] != 0 or start[-1] != n or not (np.diff(start) > 0).all():

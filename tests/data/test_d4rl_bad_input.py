@@ -10,7 +10,8 @@ import pytest
 from d4rl_layout import Rows, rows, write
 
 from offrl.data.d4rl import unpack_hdf5
-from offrl.data.dataset import check_dims
+from offrl.data.dataset import check_fits
+from offrl.envs.interface import EnvSpec
 from offrl.errors import UserError
 
 
@@ -130,11 +131,11 @@ def test_rounding_errors_at_the_bounds_are_not_errors(tmp_path: Path) -> None:
 
 def test_an_environment_of_another_size(tmp_path: Path) -> None:
     d = unpack_hdf5(write(tmp_path / "a.hdf5", rows("--t-")), "file/x", tmp_path / "cache", 1000)
-    check_dims(d, 3, 2, "Some-v4")
-    with pytest.raises(UserError, match="file/x: observations have 3 dimensions, but Hopper-v4"):
-        check_dims(d, 11, 2, "Hopper-v4")
-    with pytest.raises(UserError, match="file/x: actions have 2 dimensions, but Hopper-v4 has 6"):
-        check_dims(d, 3, 6, "Hopper-v4")
+    check_fits(d, EnvSpec((3,), 2, 1.0, True), "Some-v4")
+    with pytest.raises(UserError, match=r"file/x: has observations of 3 dim.*Hopper-v4 has .* 11"):
+        check_fits(d, EnvSpec((11,), 2, 1.0, True), "Hopper-v4")
+    with pytest.raises(UserError, match=r"file/x: has actions of 2 dim.*Hopper-v4 has .* 6"):
+        check_fits(d, EnvSpec((3,), 6, 1.0, True), "Hopper-v4")
 
 
 def test_an_unwritable_cache(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_round_trip(tmp_path: Path) -> None:
     source = dataset([3, 2], [True, False])
     for d in (_write(tmp_path), open_dataset(tmp_path, DIGEST)):
         assert (d.id, d.digest) == ("toy", DIGEST)
-        assert (len(d), d.n_episodes, d.obs_dim, d.action_dim) == (5, 2, 3, 2)
+        assert (len(d), d.n_episodes, d.obs_shape, d.continuous) == (5, 2, (3,), True)
         for name, column in _columns(source).items():
             stored = getattr(d, name)
             assert stored.dtype == column.dtype
