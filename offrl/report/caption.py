@@ -49,7 +49,7 @@ def _other_columns(options: ReportOptions) -> str:
     if options.layout == "norm_obs":
         pairs = "`difference`: norm_obs=true minus norm_obs=false of a seed, over the seeds of both"
         return f"; {pairs}" + (f"; {also}" if also else "")
-    if options.layout == "grid":
+    if options.layout in ("grid", "games"):
         return ""
     best = "`best*`: each seed's best evaluation, optimistic, as choosing it needs online access"
     return "".join(f"; {text}" for text in (also, best if options.best else "") if text)
@@ -110,7 +110,7 @@ def _commands(suite: Suite | None, options: ReportOptions, regenerate: str) -> s
     train = f"`{suite.train} experiment={suite.name}`"
     run = (
         f"All of it: {train}, in full or in parts"
-        if options.layout == "grid"
+        if options.layout in ("grid", "games")
         else f"A row again: {train} and its overrides (all rows: none)"
     )
     return f"{run}, then {publish}. This text again, from the records: `{regenerate}`"

@@ -29,7 +29,7 @@ def section(
     if figure is not None:
         parts.append(f"![{title}: learning curves]({link('curves.svg', figure)})\n")
     parts.append(tables(runs, suite, regenerate))
-    if suite.options.layout == "grid":
+    if suite.options.layout in ("grid", "games"):
         page = link("table.md", long_tables(runs, suite, regenerate))
         text = "Every row by itself, with its command and all numbers that others have published"
         parts.append(f"{text}: [{page}]({page})\n")

@@ -27,8 +27,9 @@ class SuiteCell(Protocol):
         """The whole command line."""
 
 
-# a row per group; per dataset with a column per algorithm; per pair that differs by norm_obs
-Layout = Literal["rows", "grid", "norm_obs"]
+# a row per group; per dataset with a column per algorithm; per pair that differs by norm_obs; per
+# game and buffer size with a column per algorithm
+Layout = Literal["rows", "grid", "norm_obs", "games"]
 
 
 @dataclass(frozen=True)

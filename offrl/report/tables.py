@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from offrl.report import grid, pairs, rows
+from offrl.report import games, grid, pairs, rows
 from offrl.report.caption import caption
 from offrl.report.groups import Group, by_reference, summarise
 from offrl.report.load import Runs
 from offrl.report.published import columns_of
 from offrl.report.suite import ReportOptions, Suite
 
-LAYOUTS = {"rows": rows.table, "grid": grid.table, "norm_obs": pairs.table}
+LAYOUTS = {"rows": rows.table, "grid": grid.table, "norm_obs": pairs.table, "games": games.table}
 
 
 def tables(runs: Runs, suite: Suite | None, regenerate: str, last_k: int = 5) -> str:

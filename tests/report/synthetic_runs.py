@@ -15,6 +15,7 @@ REFERENCES: dict[str, dict[str, Any]] = {
     "offrl": {"name": "offrl-v5", "env_id": "Hopper-v5", "ref_min": 20.0, "ref_max": 2020.0},
     "d4rl": {"name": "d4rl", "env_id": "Hopper-v4", "ref_min": -20.272305, "ref_max": 3234.3},
     "file": {"name": "return", "env_id": "Hopper-v4", "ref_min": None, "ref_max": None},
+    "atari": {"name": "human", "env_id": "atari/pong", "ref_min": -20.7, "ref_max": 14.6},
 }
 
 
@@ -22,13 +23,16 @@ def config(algo: str = "td3_bc", seeds: Sequence[int] = (0,), **changes: Any) ->
     """A scientific config; `source`, `quality`, `env` and plain keys may be changed."""
     source, quality = changes.pop("source", "offrl"), changes.pop("quality", "medium")
     env = changes.pop("env", "hopper")
+    weight = changes.pop("min_q_weight", None)
     versioned = {
         "offrl": f"offrl/{env}/{quality}-v0",
         "d4rl": f"d4rl/{env}-{quality}-v2",
         "file": f"file/{quality}",
+        "atari": f"atari/{env}/{quality}-v0",
     }
     return {
-        "algo": {"name": algo, "_target_": "offrl.algos.x.X", "alpha": changes.pop("alpha", 2.5)},
+        "algo": {"name": algo, "_target_": "offrl.algos.x.X", "alpha": changes.pop("alpha", 2.5)}
+        | ({} if weight is None else {"min_q_weight": weight}),
         "env": {"name": env, "task": env.capitalize()},
         "dataset": {"source": source, "quality": quality, "id": versioned[source]},
         "seeds": list(seeds),
