@@ -1,4 +1,4 @@
-"""What the discrete algorithms share: picking actions, and targets that are copied in jumps."""
+"""What the discrete algorithms share: picking actions, CQL's term, and targets copied in jumps."""
 
 import torch
 from torch import Tensor
@@ -19,6 +19,18 @@ def epsilon_greedy(q: Tensor, epsilon: float | Tensor, noise: Tensor) -> Tensor:
     u, n = torch.special.ndtr(noise), q.shape[-1]
     uniform = (n * (u / epsilon)).clamp(max=n - 1).long()
     return torch.where(u < epsilon, uniform, q.argmax(-1))
+
+
+def categorical(logits: Tensor, noise: Tensor) -> Tensor:
+    """Samples of softmax(logits) by the Gumbel trick, from standard normal noise [n, A]."""
+    u: Tensor = torch.special.ndtr(noise)
+    gumbel = -(-u.log()).log()
+    return (logits + gumbel).argmax(-1)
+
+
+def conservative_gap(q: Tensor, action: Tensor) -> Tensor:
+    """mean logsumexp_a Q(s, a) - Q(s, a_data) of q [B, A]: CQL(H), Kumar et al. 2020, eq. 4."""
+    return (q.logsumexp(-1) - of_actions(q, action)).mean()
 
 
 def copied_every(period: int, t: Tensor, target: Tensor, theta: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class QuantileCritic:
         return torch.unflatten(z, -1, (self.spec.action_dim, self.n_quantiles))
 
     def q(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """Q(s, a), the mean of the quantiles, eq. 1. [B, A]"""
+        """Q(s, a), the mean of the quantiles. [B, A]"""
         return self(theta, obs).mean(-1)
 
     def td_target(self, target: Tensor, selector: Tensor, b: Transition) -> Tensor:

@@ -29,6 +29,8 @@ def config(name: str) -> DictConfig:
     """The `algo` node of conf/algo/<name>.yaml, composed as for a run."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node: DictConfig = compose("train", [f"algo={name}"]).algo
+        if not algorithm_class(node).continuous:  # tuned for games: here it takes the row for files
+            node = compose("train", [f"algo={name}", "dataset=file", "dataset.path=any"]).algo
     return node
 
 
@@ -39,7 +41,11 @@ def algorithm(name: str, spec: Spec | None = None, **hyperparameters: Any) -> An
     node: Any = config(name)
     continuous = algorithm_class(node).continuous
     small = Spec((5,), 3, 1.5, 16) if continuous else Spec((2, 36, 36), 3, 0.0, 16)
-    narrow = {key: [32] * len(width) for key, width in node.items() if str(key).endswith("hidden")}
+    narrow: dict[Any, Any] = {
+        key: [32] * len(width) for key, width in node.items() if str(key).endswith("hidden")
+    }
+    if "n_quantiles" in node:
+        narrow["n_quantiles"] = 8
     return build(DictConfig({**node, **narrow, **hyperparameters}), spec or small)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from problem import same_bits
+from problem import CASES, algorithm, same_bits
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -20,24 +20,31 @@ from offrl.rng import generator
 from offrl.types import AnyAlgorithm, Spec, Transition
 
 
+@pytest.fixture(params=CASES)
+def algo(request: pytest.FixtureRequest) -> AnyAlgorithm:
+    """Each algorithm in turn; here all of them see vectors."""
+    spec = algorithm(request.param).spec._replace(obs_shape=(5,))
+    return algorithm(request.param, spec)
+
+
 def states(algo: AnyAlgorithm, seeds: list[int]) -> list[Any]:
     return [algo.init(generator(seed, "init")) for seed in seeds]
 
 
 def transitions(algo: AnyAlgorithm) -> Transitions:
     """Ten episodes of random numbers."""
-    if not getattr(algo, "continuous", True):
-        pytest.skip("the data here are continuous")
     g, n = np.random.default_rng(0), 200
     index, rewards = np.arange(n) + np.arange(n) // 20, g.normal(size=n)
-    action = g.uniform(-1, 1, (n, algo.spec.action_dim)) * algo.spec.max_action
+    action: Any = g.uniform(-1, 1, (n, algo.spec.action_dim)).astype(np.float32)
+    if not getattr(algo, "continuous", True):
+        action = g.integers(algo.spec.action_dim, size=n)
     data = Dataset(
         id="random",
         digest="0" * 64,
         states=g.normal(size=(n + 10, *algo.spec.obs_shape)).astype(np.float32),
         index=index,
         next_index=index + 1,
-        action=action.astype(np.float32),
+        action=action,
         reward=rewards.astype(np.float32),
         terminated=np.arange(n) % 40 == 39,
         episode_start=np.arange(0, n + 1, 20),
