@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint setup clean
+.PHONY: demo test test-full lint setup peers clean
 
 demo: $(READY)
 	$(PY) benchmarks/train.py experiment=demo; status=$$?; \
@@ -31,6 +31,10 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt --no-deps d4rl gym gym-notices
 	touch $(READY)
+
+# other libraries for benchmarks/speed.py to be measured beside
+peers: $(READY)
+	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt --no-deps -r benchmarks/timing/peers.txt
 
 clean:
 	rm -rf $(VENV)
