@@ -108,7 +108,12 @@ def open_dataset(cache_root: Path, digest: str) -> Dataset:
 def content_digest(cache_root: Path, digest: str) -> str:
     """SHA-256 of what a stored dataset holds, whatever it was made from."""
     meta = json.loads((cache_root / digest / "meta.json").read_text(encoding="utf-8"))
-    columns = {name: meta["columns"][name]["sha256"] for name in LAYOUT}
+    return digest_of(meta["columns"])
+
+
+def digest_of(described: Mapping[str, Mapping[str, object]]) -> str:
+    """The content_digest() of columns with these descriptions."""
+    columns = {name: described[name]["sha256"] for name in LAYOUT}
     return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
 
 
