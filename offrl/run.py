@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from offrl import checkpoint, manifest
+from offrl import checkpoint, manifest, preempt
 from offrl.atomic import remove_leftovers
 from offrl.cell import Cell
 from offrl.claim import Claim, claim, holder
@@ -47,7 +47,9 @@ HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell stands: "complete", "failed", "diverged", or "claimed" by another process."""
+    """How a cell stands: "complete", "failed", "diverged", "interrupted" by a signal, after which
+    it can go on, or "claimed" by another process.
+    """
 
     status: str
     run_dir: Path
@@ -128,6 +130,9 @@ class _Run:
         try:
             self._expect("numerics", mismatch(self.manifest["numerics"], self.numerics))
             self._train()
+        except preempt.Preempted as e:
+            self._write("interrupted", None)
+            return Outcome("interrupted", self.run_dir, str(e))
         except (Diverged, FloatingPointError) as e:
             self._write("diverged", str(e))
             return Outcome("diverged", self.run_dir, str(e))
@@ -161,13 +166,17 @@ class _Run:
         self._write("running", None)
         with self._progress(step) as bar:
             while step < s.n_updates:
-                stop = min(s.n_updates, (step // s.eval_every + 1) * s.eval_every)
+                due = min(s.n_updates, (step // s.eval_every + 1) * s.eval_every)
+                stop = min(due, (step // loop.block + 1) * loop.block)
                 rows = loop.train(engine, step, stop, bar.update)
                 records.append_train(rows)
                 step = stop
-                with timer("evaluation"):
-                    states = tuple(engine.states)
-                    scores = self._evaluate(states, normaliser, env, step, records)
+                if step < due and not preempt.asked():
+                    continue
+                states = tuple(engine.states)
+                if step == due:
+                    with timer("evaluation"):
+                        scores = self._evaluate(states, normaliser, env, step, records)
                 with timer("checkpoint"):
                     self.claim.check()
                     records.flush()
@@ -175,6 +184,8 @@ class _Run:
                     checkpoint.save(self.run_dir, step, states)
                     self.manifest["step"] = step
                     self._write("running", None)
+                if preempt.asked() and step < s.n_updates:
+                    raise preempt.Preempted(f"asked to end; the same command goes on at {step}")
                 losses = {k: f"{v:.3g}" for k, v in rows[-1].stats.items()}
                 bar.set_postfix({"score": f"{np.mean(scores):.1f}", **losses})
         env.close()
