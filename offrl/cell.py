@@ -16,14 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from offrl.config import algorithm_class, build, target_class, typed
 from offrl.envs.vector import env_spec
 from offrl.errors import UserError
+from offrl.loggers.interface import Logger
 from offrl.loop import BLOCK
+from offrl.mirror import build_logger
 from offrl.report.suite import ReportOptions
 from offrl.sources import Robot, Source
 from offrl.types import AnyAlgorithm, Spec
 
 # keys that came after the first published results: at these values a run keeps its identity
 NEUTRAL = {"norm_reward": False}
-UNHASHED = ("out", "launcher", "runtime", "on_mismatch", "dry_run", "prefetch", "report")
+ACTIONS = ("dry_run", "prefetch", "status")  # instead of a launch
+UNHASHED = ("out", "launcher", "logger", "search", "runtime", "on_mismatch", "report", *ACTIONS)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Settings:
     on_mismatch: str
     dry_run: bool
     prefetch: bool
+    status: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Runtime:
     compile: str
 
 
-GROUPS = ("algo", "env", "dataset", "runtime", "report")
+GROUPS = ("algo", "env", "dataset", "runtime", "logger", "report")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Cell:
     source: Source
     settings: Settings
     runtime: Runtime
+    logger: Logger | None
     config: dict[str, Any]  # what is hashed, as JSON
     overrides: list[str]  # what reproduces its numbers on the command line
     given: list[str]  # all overrides: also where and how it runs
@@ -139,9 +144,10 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         source,
         settings,
         _runtime(cfg),
+        build_logger(cfg.logger),
         json.loads(json.dumps(config)),
         [o for o in overrides if _scientific(o)],
-        [o for o in overrides if not o.startswith(("dry_run=", "prefetch="))],
+        [o for o in overrides if o.partition("=")[0] not in ACTIONS],
     )
     if "/" in cell.dirname:
         raise UserError(f"{cell.dirname}: a name in it has a slash; it is to be the run's folder")
@@ -153,7 +159,7 @@ def _scientific(override: str) -> bool:
     key = override.lstrip("+~").partition("=")[0]
     if key in ("runtime", "hydra.searchpath"):
         return True
-    return key not in UNHASHED and not key.startswith(("runtime.", "report.", "hydra"))
+    return key not in UNHASHED and not key.startswith(("runtime.", "logger.", "report.", "hydra"))
 
 
 def _runtime(cfg: DictConfig) -> Runtime:

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     Entrypoints print it without a traceback and exit with 1.
     """
+
+
+def missing_extra(name: str) -> str:
+    """What to do where an optional extra is not installed."""
+    return f"not installed; pip install -c constraints.txt -e '.[{name}]'"

@@ -32,7 +32,9 @@ from offrl.envs.interface import EnvSpec
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
 from offrl.evaluate import evaluate
+from offrl.loggers.interface import RunInfo
 from offrl.loop import Diverged, Loop
+from offrl.mirror import Mirror
 from offrl.policy import Policy, save_policy
 from offrl.record import EvalRow, Records
 from offrl.rng import generator
@@ -164,7 +166,7 @@ class _Run:
         engine = Engine(algo, states, compile=bool(self.numerics["compile"]))
         loop = Loop(algo, s.seeds, transitions, self.device, timer)
         self._write("running", None)
-        with self._progress(step) as bar:
+        with self._progress(step) as bar, self._mirror(step) as mirror:
             while step < s.n_updates:
                 due = min(s.n_updates, (step // s.eval_every + 1) * s.eval_every)
                 stop = min(due, (step // loop.block + 1) * loop.block)
@@ -184,6 +186,7 @@ class _Run:
                     checkpoint.save(self.run_dir, step, states)
                     self.manifest["step"] = step
                     self._write("running", None)
+                mirror.follow(records)
                 if preempt.asked() and step < s.n_updates:
                     raise preempt.Preempted(f"asked to end; the same command goes on at {step}")
                 losses = {k: f"{v:.3g}" for k, v in rows[-1].stats.items()}
@@ -253,6 +256,11 @@ class _Run:
     def _write(self, status: str, error: str | None) -> None:
         self.claim.check()
         manifest.write(self.run_dir, self.manifest, self.clock, status, error)
+
+    def _mirror(self, step: int) -> Mirror:
+        cell = self.cell
+        info = RunInfo(cell.run_id, cell.dirname, self.run_dir, cell.config)
+        return Mirror(cell.logger, info, step)
 
     def _progress(self, step: int) -> "tqdm[Any]":
         """One bar per run, on its own line in a sweep; silent when stderr is no terminal."""
