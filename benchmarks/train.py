@@ -10,19 +10,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works un
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
-def launch(cfg: DictConfig) -> None:
-    """One cell, in whatever process the launcher has put it."""
+def launch(cfg: DictConfig) -> float | None:
+    """One cell, in whatever process the launcher has put it; gives what a search maximises."""
+    from offrl import preempt
     from offrl.run import run
+    from offrl.search import note
     from offrl.suite import launched_cell
     from offrl.sweep import skipped
 
     cell = launched_cell(cfg)
-    if skipped(cell):
-        return
-    outcome = run(cell)
+    if skipped(cell) or preempt.asked():
+        return None
+    with preempt.listening():
+        outcome = run(cell)
     if outcome.message:
         print(f"{outcome.run_dir.name}: {outcome.status}: {outcome.message}", file=sys.stderr)
     print(outcome.run_dir, flush=True)
+    if outcome.status == "interrupted":
+        preempt.leave()
+    return note(cell)
 
 
 if __name__ == "__main__":

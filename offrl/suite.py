@@ -18,10 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from offrl.cell import Cell, make_cell
-from offrl.errors import UserError
+from offrl.errors import UserError, missing_extra
+from offrl.search import Search
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 CONFIG = "train"
+# what Hydra looks for below hydra/ -> the extra that brings it
+EXTRAS = {"launcher/submitit_slurm": "slurm", "launcher/ray": "ray", "sweeper/optuna": "optuna"}
 
 OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
 OmegaConf.register_new_resolver("share", lambda part, n: round(part * n), replace=True)
@@ -31,8 +34,9 @@ OmegaConf.register_new_resolver("share", lambda part, n: round(part * n), replac
 class Plan:
     """What a command line asks for."""
 
-    cells: list[Cell]
+    cells: list[Cell]  # of a search: the one around which it searches
     sweep: bool
+    search: Search | None = None
 
 
 def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
@@ -43,9 +47,6 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
     with initialize_config_dir(str(CONF), version_base="1.3"), _explained(overrides):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         parsed = [_parse(parser, o) for o in overrides]
-        for o in parsed:
-            if o.is_sweep_override() and not o.is_discrete_sweep():
-                raise UserError(f"{o.input_line}: list the values, as in {o.key_or_group}=1,2")
         swept = [o.input_line for o in parsed if o.is_sweep_override()]
         fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
         cfg = _compose(fixed, with_hydra=True)
@@ -53,10 +54,23 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
             if swept:
                 raise UserError(f"{swept[0]}: several values make a sweep; add -m")
             return Plan([make_cell(_plain(cfg), overrides)], False)
+        if cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
+            return Plan([make_cell(_plain(cfg), fixed)], True, _search(cfg, parsed))
+        for o in parsed:
+            if o.is_sweep_override() and not o.is_discrete_sweep():
+                raise UserError(f"{o.input_line}: list the values, as in {o.key_or_group}=1,2")
         params = [f"{k}={v}" for k, v in (cfg.hydra.sweeper.params or {}).items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
         cells = {c.run_id: c for c in map(make_cell, _compose_all(jobs), jobs)}
     return Plan(list(cells.values()), True)
+
+
+def _search(cfg: DictConfig, overrides: Sequence[Override]) -> Search:
+    given = {o.key_or_group: o.input_line or "" for o in overrides if o.is_sweep_override()}
+    space = {str(k): str(v) for k, v in (cfg.hydra.sweeper.params or {}).items()} | given
+    if not space:
+        raise UserError("hydra/sweeper: nothing to search; add +search=NAME (conf/search)")
+    return Search(cfg.hydra.runtime.choices.get("search", "search"), space)
 
 
 def suite_cells(experiment: str) -> list[Cell]:
@@ -116,6 +130,8 @@ def _reason(e: Exception, overrides: Sequence[str]) -> str:
     text = str(e) or str(e.__cause__)
     if found := re.search(r"Could not find '(\w+)/(.+)'", text):
         group, choice = found.groups()
+        if extra := EXTRAS.get(choice):
+            return f"{choice.replace('/', '=')}: {missing_extra(extra)}"
         return f"{group}={choice}: unknown choice; there are {', '.join(choices(group))}"
     if found := re.search(r"Could not override '([\w.]+)'", text):
         key = found[1]

@@ -3,16 +3,20 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 
+from offrl import preempt, slurm
 from offrl.errors import UserError
 
 if TYPE_CHECKING:
     from offrl.cell import Cell
+    from offrl.search import Search
 
 ONLY = "OFFRL_ONLY"  # run ids that a launch is for; tells the workers, which inherit it
 POLL_S = 2.0  # between looks at cells that another launcher runs
@@ -29,16 +33,8 @@ def main(launch: Callable[[], object], argv: Sequence[str]) -> int:
         launch()  # prints, and exits by itself where it has to
         return 0
     try:
-        if args.config_dir or args.config_path or args.config_name:
-            raise UserError("own config folders are given by 'hydra.searchpath=[DIR]'")
-        from offrl.suite import plan  # loads torch: not for --help
-
-        work = plan(args.overrides, args.multirun)
-        if work.cells[0].settings.dry_run:
-            return _dry_run(work.cells)
-        if work.cells[0].settings.prefetch:
-            return 0 if _open_data(work.cells) else 1
-        return _sweep(launch, work.cells) if work.sweep else _single(launch, work.cells[0])
+        with preempt.passing_on():
+            return _command(launch, args)
     except UserError as e:
         print(f"offrl: {e}", file=sys.stderr)
         return 1
@@ -47,11 +43,50 @@ def main(launch: Callable[[], object], argv: Sequence[str]) -> int:
         return 130
 
 
+def _command(launch: Callable[[], object], args: Namespace) -> int:
+    if args.config_dir or args.config_path or args.config_name:
+        raise UserError("own config folders are given by 'hydra.searchpath=[DIR]'")
+    from offrl.mirror import require_logger  # these load torch: not for --help
+    from offrl.suite import plan
+
+    work = plan(args.overrides, args.multirun)
+    settings = work.cells[0].settings
+    if settings.dry_run:
+        return _dry_run(work.cells)
+    if settings.status:
+        from offrl.progress import report
+
+        return report(work.cells)
+    if settings.prefetch:
+        return 0 if _open_data(work.cells) else 1
+    require_logger(work.cells[0].logger)
+    if work.search is not None:
+        return _search(launch, work.cells[0], work.search)
+    done = _sweep(launch, work.cells) if work.sweep else _single(launch, work.cells[0])
+    if done and preempt.asked():
+        print("offrl: asked to end; the same command goes on", file=sys.stderr)
+        return preempt.REQUEUE
+    return done
+
+
 def _single(launch: Callable[[], object], cell: "Cell") -> int:
     from offrl.run import status
 
     launch()
     return 0 if status(cell) == "complete" else 1
+
+
+def _search(launch: Callable[[], object], base: "Cell", search: "Search") -> int:
+    from offrl.run import require
+    from offrl.search import FOLDER, conclude
+
+    require(base)
+    if not _open_data([base]):
+        return 1
+    folder = search.folder(base)
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = _launch(launch, {FOLDER: str(folder)})
+    return conclude(base, search) if ended else 1
 
 
 def _dry_run(cells: "Sequence[Cell]") -> int:
@@ -67,28 +102,37 @@ def _dry_run(cells: "Sequence[Cell]") -> int:
 
 def _sweep(launch: Callable[[], object], cells: "Sequence[Cell]") -> int:
     """Launches what is not complete, and once more what was killed; waits for what others run."""
-    from offrl.run import require, status
+    from offrl.run import require, run_dir_of, status
 
     todo = [c for c in cells if status(c) != "complete"]
     print(f"{len(cells)} cells, {len(cells) - len(todo)} complete already", file=sys.stderr)
     for cell in todo:
         require(cell)
     _open_data(todo)
-    while todo and not _launch(launch, todo):
+    while todo and not _launch(launch, _only(todo)):
+        if preempt.asked() or slurm.used():
+            break
         unstarted = [c for c in todo if _left(c) and not _abandoned(c)]
         if len(unstarted) == len(todo):
             break
         todo = unstarted
-    _finish_left(launch, cells)
+    if slurm.used():  # one job that is cancelled ends Hydra's wait for the others
+        slurm.wait(run_dir_of(cells[0]).parent / ".hydra")
+        todo = [c for c in todo if status(c) != "none"]  # cancelled before it began
+    if not preempt.asked():
+        _finish_left(launch, todo)
     return _summary(cells)
 
 
-def _launch(launch: Callable[[], object], cells: "Iterable[Cell]") -> bool:
-    """One Hydra launch that does only `cells`.  False if it was ended by a dying worker."""
-    only = ",".join(c.run_id for c in cells)
+def _only(cells: "Iterable[Cell]") -> dict[str, str]:
+    return {ONLY: ",".join(c.run_id for c in cells)}
+
+
+def _launch(launch: Callable[[], object], workers: Mapping[str, str]) -> bool:
+    """One Hydra launch; `workers` is told to them.  False if a dying worker has ended it."""
     try:
         # full errors: raised here, instead of a traceback and an exit
-        with _environment(**{ONLY: only, "HYDRA_FULL_ERROR": "1"}):
+        with _environment(**workers, HYDRA_FULL_ERROR="1", PYTHONPATH=_search_path()):
             launch()
         return True
     except (Exception, SystemExit) as e:
@@ -96,6 +140,12 @@ def _launch(launch: Callable[[], object], cells: "Iterable[Cell]") -> bool:
         return False
     finally:
         _end_workers()
+
+
+def _search_path() -> str:
+    """A clone that is not installed is found by the jobs of SLURM and Ray, too."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @contextmanager
@@ -110,7 +160,11 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 def _end_workers() -> None:
-    """Joblib keeps its workers, but they remember ONLY; and after a crash some are still dying."""
+    """The next ones must see another ONLY; and after a crash some of joblib's are still dying."""
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()
     if "joblib" in sys.modules:
         from joblib.externals.loky import get_reusable_executor
 
@@ -119,8 +173,8 @@ def _end_workers() -> None:
 
 def skipped(cell: "Cell") -> bool:
     """Whether the current launch is for other cells."""
-    only = os.environ.get(ONLY)
-    return only is not None and cell.run_id not in only.split(",")
+    only = os.environ.get(ONLY, "")  # empty where a launcher hands it on although it is not set
+    return bool(only) and cell.run_id not in only.split(",")
 
 
 def _open_data(cells: "Iterable[Cell]") -> bool:
@@ -176,7 +230,7 @@ def _finish_left(launch: Callable[[], object], cells: "Sequence[Cell]") -> None:
         if left:
             tried.add(left[0].run_id)
             print(f"{left[0].dirname}: was not finished; once more", file=sys.stderr)
-            _launch(launch, left[:1])
+            _launch(launch, _only(left[:1]))
             continue
         others = [c for c in cells if status(c) in UNFINISHED and _owned(c)]
         if not others:
@@ -195,7 +249,8 @@ def _summary(cells: "Sequence[Cell]") -> int:
     bad = [(c, status, error) for c, status, error in states if status != "complete"]
     print(f"{len(cells) - len(bad)} of {len(cells)} cells complete", file=sys.stderr)
     for cell, status, error in bad:
-        killed = "its process was killed" if _abandoned(cell) else "see above"
+        where = "the logs below .hydra/.submitit" if slurm.used() else "above"
+        killed = "its process was killed" if _abandoned(cell) else f"see {where}"
         print(f"  {cell.dirname}: {status}: {error or killed}", file=sys.stderr)
         print(f"    again: {cell.again}", file=sys.stderr)
     return 1 if bad else 0
