@@ -1,13 +1,16 @@
-"""Trains a behaviour policy online; publish=true puts the chosen policies into offrl/policies.
+"""Trains a behaviour policy online, and gathers data with it.
 
 python benchmarks/collect.py env=hopper out=DIR
 python benchmarks/collect.py env=hopper out=DIR publish=true
+python benchmarks/collect.py env=pong algo=qrdqn out=DIR n_steps=1000000
 
-The same command again continues an interrupted training, bit for bit.
+publish=true puts the chosen policies into offrl/policies, from which dataset=offrl/... and
+dataset=atari/qrdqn make data on demand.  The same command again continues an interrupted training,
+bit for bit.
 """
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,39 +24,78 @@ sys.path.insert(0, str(ROOT))  # a clone works uninstalled
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
 def main(cfg: DictConfig) -> None:
-    from tqdm import tqdm
-
-    from offrl.behaviour import publish
-    from offrl.config import build
+    from offrl import behaviour, behaviour_game
     from offrl.engine import reproducible
+    from offrl.errors import UserError
+
+    reproducible(cfg.threads)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        run, played = online(cfg)
+        train(run)
+        if cfg.publish and played is None:
+            behaviour.publish(run, config, cfg.env.name, ROOT, say)
+        elif cfg.publish:
+            behaviour_game.publish(run, config, played, ROOT, say)
+        if played is not None and cfg.n_steps:
+            print(behaviour_game.gather(run, config, played, say))
+            return
+    except UserError as e:
+        sys.exit(f"offrl: {e}")
+    print(run.out)
+
+
+def online(cfg: DictConfig) -> Any:
+    """The run, and for a game how its data is gathered."""
+    from offrl.config import algorithm_class, build
+    from offrl.envs.atari import AtariSettings, AtariVector
+    from offrl.envs.make import atari, spec_of
     from offrl.envs.vector import VectorEnv, env_spec
     from offrl.errors import UserError
     from offrl.online import Online
     from offrl.types import Spec
 
-    reproducible(cfg.threads)
-    try:
+    game = cfg.env.get("game")
+    make_env: Any
+    make_eval_env: Any
+    kind = "discrete" if game else "continuous"
+    cls = algorithm_class(cfg.algo)
+    if not hasattr(cls, "explore") or cls.continuous != (kind == "continuous"):
+        raise UserError(
+            f"algo={cfg.algo.name}: needed is an online learner with {kind} actions: "
+            "algo=sac for robots, algo=qrdqn for games"
+        )
+    if game:
+        played = AtariSettings(game=game, **cfg.atari)
+        make_env = partial(AtariVector, replace(played, **cfg.atari_training))
+        make_eval_env = partial(AtariVector, played)
+        env_id, env = atari(played).id, spec_of(atari(played))
+    else:
+        played = None
         env_id = f"{cfg.env.task}-v5"  # the suite's own data is made on the current versions
         env = env_spec(env_id)
-        spec = Spec(env.obs_shape, env.action_dim, env.max_action, cfg.batch_size)
-        algo: Any = build(cfg.algo, spec)
-        make_env = partial(VectorEnv, env_id)
-        keys = {f.name for f in fields(Online)} - {"algo", "env_id", "make_env", "make_eval_env"}
-        settings = {k: cfg[k] for k in keys} | {"out": Path(cfg.out).expanduser()}
-        run = Online(algo, env_id, make_env, make_env, **settings)
-        with tqdm(total=run.train_steps, disable=None, unit="step", leave=False) as bar:
+        make_env = make_eval_env = partial(VectorEnv, env_id)
+    spec = Spec(env.obs_shape, env.action_dim, env.max_action, cfg.batch_size)
+    keys = {f.name for f in fields(Online)} - {"algo", "env_id", "make_env", "make_eval_env"}
+    settings = {k: cfg[k] for k in keys} | {"out": Path(cfg.out).expanduser()}
+    algo: Any = build(cfg.algo, spec)
+    return Online(algo, env_id, make_env, make_eval_env, **settings), played
 
-            def report(step: int, score: float, speed: float) -> None:
-                bar.update(step - bar.n)
-                tqdm.write(f"step {step}: return {score:.1f}, {speed:.0f} steps/s", file=sys.stderr)
 
-            run.train(report)
-        if cfg.publish:
-            config: Any = OmegaConf.to_container(cfg, resolve=True)
-            publish(run, config, cfg.env.name, ROOT, lambda t: print(t, file=sys.stderr))
-    except UserError as e:
-        sys.exit(f"offrl: {e}")
-    print(run.out)
+def train(run: Any) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=run.train_steps, disable=None, unit="step", leave=False) as bar:
+
+        def report(step: int, score: float, speed: float) -> None:
+            bar.update(step - bar.n)
+            tqdm.write(f"step {step}: return {score:.1f}, {speed:.0f} steps/s", file=sys.stderr)
+
+        run.train(report)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":
