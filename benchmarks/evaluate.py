@@ -13,10 +13,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works uninstalled
 
 from offrl.data.dataset import ScoreRef
-from offrl.envs.vector import VectorEnv
+from offrl.envs.make import make_envs
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, evaluate
-from offrl.policy import load_policies
+from offrl.policy import env_of, load_policies
 from offrl.record import read_json
 from offrl.video import film
 
@@ -29,12 +29,12 @@ def main(argv: Sequence[str]) -> None:
     manifest = read_json(run_dir / "manifest.json")
     torch.set_num_threads(manifest["numerics"]["threads"])
     torch.use_deterministic_algorithms(True)
-    env_id = manifest["score"].pop("env_id")
-    score = ScoreRef(**manifest["score"])
+    ref = env_of(manifest)
+    score = ScoreRef(*(manifest["score"][k] for k in ("name", "ref_min", "ref_max")))
     n = episodes or manifest["config"]["eval_episodes"]
-    env = VectorEnv(env_id, min(n, 2 * CHUNK))
+    env = make_envs(ref, min(n, 2 * CHUNK))
 
-    print(f"{run_dir.name}: step {step}, {env_id}, score: {score.name}")
+    print(f"{run_dir.name}: step {step}, {ref.id}, score: {score.name}")
     total: list[float] = []
     for seed, policy in policies.items():
         noise = policy.algo.act_noise_dim, (seed, "eval", step)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     print(line("all", total, score))
     if video is not None:
         seed, policy = next(iter(policies.items()))
-        film(policy, env_id, video, policy.algo.act_noise_dim, (seed, "eval", step))
+        film(policy, ref, video, policy.algo.act_noise_dim, (seed, "eval", step))
         print(f"episode 0 of seed {seed}: {video}")
 
 

@@ -14,13 +14,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from offrl.config import algorithm_class, build, target_class, typed
-from offrl.envs.vector import env_spec
+from offrl.envs.make import spec_of
 from offrl.errors import UserError
 from offrl.loggers.interface import Logger
 from offrl.loop import BLOCK
 from offrl.mirror import build_logger
 from offrl.report.suite import ReportOptions
-from offrl.sources import Robot, Source
+from offrl.sources import Env, Game, Robot, Source
 from offrl.types import AnyAlgorithm, Spec
 
 # keys that came after the first published results: at these values a run keeps its identity
@@ -66,7 +66,7 @@ class Cell:
     """What one run is; the algorithm is bound to its environment."""
 
     algo: AnyAlgorithm
-    robot: Robot
+    robot: Env
     source: Source
     settings: Settings
     runtime: Runtime
@@ -99,12 +99,13 @@ class Cell:
 def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
     """Checks everything that can be checked without the data.  Raises UserError, naming the key."""
     settings = _settings(cfg)
-    robot = Robot(**typed(cfg.env, Robot, "env"))
+    env_class: type[Env] = Game if "game" in cfg.env else Robot
+    robot = env_class(**typed(cfg.env, env_class, "env"))
     source_class = target_class(cfg.dataset, "dataset")
     source_values = typed(cfg.dataset, source_class, "dataset")
     source: Source = source_class(**source_values)
-    env_id = source.task(robot).env_id
-    env = env_spec(env_id)
+    task = source.task(robot)
+    env = spec_of(task.env)
     cls = algorithm_class(cfg.algo)
     if hasattr(cls, "explore"):
         raise UserError(
@@ -115,7 +116,11 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         kinds = {True: "continuous", False: "discrete"}
         raise UserError(
             f"algo={cfg.algo.name}: needs {kinds[cls.continuous]} actions, "
-            f"but env={robot.name} ({env_id}) has {kinds[env.continuous]} ones"
+            f"but env={robot.name} ({task.env_id}) has {kinds[env.continuous]} ones"
+        )
+    if settings.norm_obs and len(env.obs_shape) > 1:
+        raise UserError(
+            f"norm_obs=true: {task.env_id} shows pictures; networks scale them, use false"
         )
     spec = Spec(env.obs_shape, env.action_dim, env.max_action, settings.batch_size)
     algo = build(cfg.algo, spec)
@@ -134,7 +139,7 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
     config = {
         **scientific,
         "algo": {k: cfg.algo[k] for k in ("name", "_target_")} | typed(cfg.algo, cls, "algo"),
-        "env": asdict(robot),
+        "env": {"name": robot.name, **asdict(robot)},
         "dataset": dataset | {"_target_": cfg.dataset["_target_"], "id": source.id(robot)},
     }
     ReportOptions.from_node({str(k): v for k, v in cfg.report.items()}, "config")  # a check only

@@ -6,19 +6,20 @@ rows), and start states and action noise are addressed by the episode.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from offrl.envs.vector import VectorEnv
+from offrl.envs.interface import Envs
 from offrl.rng import Address, address_seed, generator
 
 CHUNK = 16
 
-# (obs [CHUNK, D], noise [CHUNK, N]) -> actions [CHUNK, A], all float32; the inputs are on the CPU
-# and reused by the next call, the actions may lie anywhere
+# (obs [CHUNK, ...], noise [CHUNK, N]) -> actions, float32 [CHUNK, A] or int64 [CHUNK]; the inputs
+# are on the CPU and reused by the next call, the actions may lie anywhere
 Policy = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -36,7 +37,7 @@ def start_seed(episode: int) -> int:
 @torch.inference_mode()
 def evaluate(
     policy: Policy,
-    env: VectorEnv,
+    env: Envs,
     episodes: int,
     noise_dim: int = 0,
     noise_address: tuple[Address, ...] = (),
@@ -57,16 +58,18 @@ def evaluate(
 
 
 def _wave(
-    policy: Policy, env: VectorEnv, wave: range, noise_dim: int, generators: Sequence[Generator]
+    policy: Policy, env: Envs, wave: range, noise_dim: int, generators: Sequence[Generator]
 ) -> list[Episode]:
-    n, action_dim = len(wave), env.spec.action_dim
+    n, spec = len(wave), env.spec
     first = wave.start % CHUNK  # the row of the first episode; environment i has row first + i
     rows = first + n + -(first + n) % CHUNK
-    obs = torch.zeros(rows, env.spec.obs_shape[0])
+    obs = torch.zeros(rows, *spec.obs_shape, dtype=torch.from_numpy(env.obs).dtype)
     noise = torch.zeros(rows, noise_dim)
     chunks = list(zip(torch.split(obs, CHUNK), torch.split(noise, CHUNK), strict=True))
     used = obs.numpy()[first : first + n]  # the same memory
-    actions = np.zeros((rows, action_dim), np.float32)
+    actions: NDArray[Any] = np.zeros(rows, np.int64)
+    if spec.continuous:
+        actions = np.zeros((rows, spec.action_dim), np.float32)
     used_actions = actions[first : first + n]
 
     alive = np.zeros(env.n, np.bool_)
@@ -83,7 +86,7 @@ def _wave(
             # a chunk whose episodes are all over need not be asked
             if alive[max(0, lo - first) : lo + CHUNK - first].any():
                 actions[lo : lo + CHUNK] = policy(x, eps).cpu().numpy()
-        if not np.isfinite(used_actions).all():
+        if spec.continuous and not np.isfinite(used_actions).all():
             raise FloatingPointError(f"{env.env_id}: the policy gave an action that is not finite")
         reward, terminated, truncated = env.step_alive(used_actions, alive)
         returns += reward

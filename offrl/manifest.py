@@ -67,6 +67,7 @@ def new(cell: Cell, task: Task, numerics: dict[str, str | int]) -> Content:
         "score": {
             "name": task.score.name,
             "env_id": task.env_id,
+            **({"settings": dict(task.env.settings)} if task.env.settings else {}),
             "ref_min": task.score.ref_min,
             "ref_max": task.score.ref_max,
         },

@@ -14,7 +14,7 @@ from torch import Tensor
 from offrl.checkpoint import load_tensors, save_tensors
 from offrl.config import build
 from offrl.data.normalise import Normaliser
-from offrl.envs.vector import env_spec
+from offrl.envs.make import EnvRef, spec_of
 from offrl.errors import UserError
 from offrl.record import read_json
 from offrl.rng import generator
@@ -32,17 +32,23 @@ class Policy:
     normaliser: Normaliser | None
 
     def __call__(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """Actions [n, A] for raw observations [n, D]; noise is normal [n, act_noise_dim]."""
+        """Actions for raw observations [n, ...]; noise is normal [n, act_noise_dim]."""
         x = obs if self.normaliser is None else self.normaliser(obs)
         return self.algo.act(self.state, x, noise)
 
     @torch.inference_mode()
-    def predict(self, obs: NDArray[Any]) -> NDArray[np.float32]:
-        """The action [A] for one raw observation [D], or [n, A] for [n, D]; noise is zero."""
-        x = torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32)
+    def predict(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """The action for one raw observation, or [n, ...] for n of them; noise is zero.
+
+        Observations are [D] or uint8 [4, 84, 84]; actions float32 [A], or int64 without dimensions.
+        """
+        shape = self.algo.spec.obs_shape
+        outer = np.shape(obs)[: np.ndim(obs) - len(shape)]
+        pixels = torch.uint8 if len(shape) > 1 else torch.float32
+        x = torch.as_tensor(obs, dtype=pixels).view(-1, *shape)
         noise = torch.zeros(len(x), self.algo.act_noise_dim)
-        actions: NDArray[np.float32] = self(x, noise).numpy()
-        return actions.reshape(*np.shape(obs)[:-1], -1)
+        actions: NDArray[Any] = self(x, noise).numpy()
+        return actions.reshape(*outer, *actions.shape[1:])
 
 
 def save_policy(
@@ -73,7 +79,7 @@ def load_policies(run_dir: Path) -> tuple[dict[int, Policy], int]:
     if not (run_dir / NAME).exists():
         raise UserError(f"{run_dir}: no {NAME} yet; it is written at the first evaluation")
     tensors, metadata = load_tensors(run_dir / NAME)
-    env = env_spec(manifest["score"]["env_id"])
+    env = spec_of(env_of(manifest))
     spec = Spec(env.obs_shape, env.action_dim, env.max_action, manifest["config"]["batch_size"])
     algo = build(OmegaConf.create(manifest["config"]["algo"]), spec)
     normaliser = None
@@ -84,6 +90,12 @@ def load_policies(run_dir: Path) -> tuple[dict[int, Policy], int]:
         for seed in manifest["config"]["seeds"]
     }
     return policies, int(metadata["step"])
+
+
+def env_of(manifest: Mapping[str, Any]) -> EnvRef:
+    """The environment that a run is evaluated on."""
+    score = manifest["score"]
+    return EnvRef(score["env_id"], score.get("settings", {}))
 
 
 def load_policy(run_dir: Path | str, seed: int | None = None) -> Policy:

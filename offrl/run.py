@@ -22,14 +22,15 @@ from offrl import checkpoint, manifest, preempt
 from offrl.atomic import remove_leftovers
 from offrl.cell import Cell
 from offrl.claim import Claim, claim, holder
+from offrl.data.atari import SIMULATOR
 from offrl.data.dataset import Dataset, check_fits
 from offrl.data.memory import require_memory
 from offrl.data.normalise import Normaliser, reward_scale
 from offrl.data.subset import subset
 from offrl.data.transitions import Transitions
 from offrl.engine import Engine, reproducible
-from offrl.envs.interface import EnvSpec
-from offrl.envs.vector import VectorEnv
+from offrl.envs.interface import Envs, EnvSpec
+from offrl.envs.make import make_envs
 from offrl.errors import UserError
 from offrl.evaluate import evaluate
 from offrl.loggers.interface import RunInfo
@@ -38,7 +39,7 @@ from offrl.mirror import Mirror
 from offrl.policy import Policy, save_policy
 from offrl.record import EvalRow, Records
 from offrl.rng import generator
-from offrl.sources import Task
+from offrl.sources import Game, Task
 from offrl.versions import mismatch, numerics
 
 COMPILE_FROM = 20_000  # updates from which on compiling pays what it costs
@@ -107,7 +108,8 @@ class _Run:
         self.cell, self.run_dir, self.claim = cell, run_dir, mine
         self.task: Task = cell.source.task(cell.robot)
         self.device = torch.device("cpu")
-        self.numerics = numerics(self.device, cell.runtime.threads, _compile(cell))
+        simulator = SIMULATOR if isinstance(cell.robot, Game) else ()
+        self.numerics = numerics(self.device, cell.runtime.threads, _compile(cell), simulator)
         for name in (manifest.NAME, "*.csv", "*.safetensors"):
             remove_leftovers(run_dir, name)
         begun = manifest.begun(run_dir)
@@ -157,7 +159,7 @@ class _Run:
         self.manifest["normaliser"] = normaliser.to_json() if normaliser else None
         self.manifest["reward_scale"] = scale
         timer = self.clock.timer  # only now: other data may have started the run over
-        env = VectorEnv(self.task.env_id, s.eval_episodes)
+        env = make_envs(self.task.env, s.eval_episodes)
         records = Records(self.run_dir)
         states = tuple(algo.init(generator(seed, "init", device=self.device)) for seed in s.seeds)
         step, states = checkpoint.load(self.run_dir, states) or (0, states)
@@ -226,7 +228,7 @@ class _Run:
         self,
         states: tuple[Any, ...],
         normaliser: Normaliser | None,
-        env: VectorEnv,
+        env: Envs,
         step: int,
         records: Records,
     ) -> list[float]:

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
+from offrl.data import atari
+from offrl.data.atari_file import read_meta, unpack_atari
 from offrl.data.d4rl import unpack_hdf5
 from offrl.data.dataset import Dataset, ScoreRef
 from offrl.data.rollout import VERSION, behaviour_record, mixture, own_dataset
 from offrl.data.source import cache_dir, d4rl_file, d4rl_info
+from offrl.envs.atari import AtariSettings, rom_id
+from offrl.envs.make import EnvRef
+from offrl.envs.make import atari as atari_ref
 from offrl.envs.vector import env_spec, make_env
 from offrl.errors import UserError
 
@@ -23,22 +28,43 @@ class Robot:
     task: str  # HalfCheetah, the Gymnasium id without its version
 
 
+@dataclass(frozen=True)
+class Game:
+    """conf/env/<name>.yaml of an Atari game; MsPacman and ms_pacman are one."""
+
+    game: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "game", rom_id(self.game))
+
+    @property
+    def name(self) -> str:
+        return self.game
+
+
+Env = Robot | Game
+
+
 class Task(NamedTuple):
     """What a dataset is evaluated on."""
 
-    env_id: str
+    env: EnvRef
     score: ScoreRef
+
+    @property
+    def env_id(self) -> str:
+        return self.env.id
 
 
 class Source(Protocol):
     unhashed: ClassVar[tuple[str, ...]]  # the fields that do not identify the data
 
-    def id(self, env: Robot) -> str:
+    def id(self, env: Env) -> str:
         """Names the data and its version."""
 
-    def task(self, env: Robot) -> Task: ...
+    def task(self, env: Env) -> Task: ...
 
-    def open(self, env: Robot) -> Dataset:
+    def open(self, env: Env) -> Dataset:
         """The data, fetched or made if need be."""
 
 
@@ -53,15 +79,15 @@ class D4RL:
 
     unhashed: ClassVar[tuple[str, ...]] = ("mirrors",)
 
-    def id(self, env: Robot) -> str:
+    def id(self, env: Env) -> str:
         suffix = "+timeouts" if self.keep_timeouts else ""  # not what others trained on
         return f"d4rl/{d4rl_info(env.name, self.quality).dataset_id}{suffix}"
 
-    def task(self, env: Robot) -> Task:
+    def task(self, env: Env) -> Task:
         info = d4rl_info(env.name, self.quality)
-        return Task(info.env_id, ScoreRef("d4rl", info.ref_min, info.ref_max))
+        return Task(EnvRef(info.env_id), ScoreRef("d4rl", info.ref_min, info.ref_max))
 
-    def open(self, env: Robot) -> Dataset:
+    def open(self, env: Env) -> Dataset:
         info = d4rl_info(env.name, self.quality)
         path = d4rl_file(info.dataset_id, self.mirrors)
         return unpack_hdf5(
@@ -83,16 +109,18 @@ class Offrl:
         if self.n_transitions is not None and self.n_transitions < 1:
             raise UserError(f"dataset.n_transitions={self.n_transitions}: must be at least 1")
 
-    def id(self, env: Robot) -> str:
+    def id(self, env: Env) -> str:
         return f"offrl/{env.name}/{self.quality}-{VERSION}"
 
-    def task(self, env: Robot) -> Task:
+    def task(self, env: Env) -> Task:
         record = behaviour_record(env.name)
         mixture(env.name, self.quality)
         reference = record["reference"]
-        return Task(record["env_id"], ScoreRef("offrl-v5", reference["min"], reference["max"]))
+        return Task(
+            EnvRef(record["env_id"]), ScoreRef("offrl-v5", reference["min"], reference["max"])
+        )
 
-    def open(self, env: Robot) -> Dataset:
+    def open(self, env: Env) -> Dataset:
         return own_dataset(env.name, self.quality, self.n_transitions, cache_dir())
 
 
@@ -109,24 +137,101 @@ class File:
 
     unhashed: ClassVar[tuple[str, ...]] = ("path",)
 
-    def id(self, env: Robot) -> str:
+    def id(self, env: Env) -> str:
         return f"file/{self.name}"
 
-    def task(self, env: Robot) -> Task:
+    def task(self, env: Env) -> Task:
         try:
             info = d4rl_info(env.name, "medium")  # the references are one set per robot
         except UserError:
-            return Task(self.env_id, ScoreRef("return", None, None))
+            return Task(EnvRef(self.env_id), ScoreRef("return", None, None))
         if self.env_id != info.env_id:  # another version, or another robot: another scale
-            return Task(self.env_id, ScoreRef("return", None, None))
-        return Task(self.env_id, ScoreRef("d4rl", info.ref_min, info.ref_max))
+            return Task(EnvRef(self.env_id), ScoreRef("return", None, None))
+        return Task(EnvRef(self.env_id), ScoreRef("d4rl", info.ref_min, info.ref_max))
 
-    def open(self, env: Robot) -> Dataset:
+    def open(self, env: Env) -> Dataset:
         gym_env = make_env(self.env_id)
         limit = gym_env.spec.max_episode_steps if gym_env.spec else None
         gym_env.close()
         if limit is None:
             raise UserError(f"dataset.env_id={self.env_id}: it has no time limit")
-        max_action = env_spec(self.env_id).max_action
-        path = Path(self.path).expanduser()
-        return unpack_hdf5(path, self.id(env), cache_dir(), limit, self.keep_timeouts, max_action)
+        spec, path = env_spec(self.env_id), Path(self.path).expanduser()
+        n_actions = None if spec.continuous else spec.action_dim
+        return unpack_hdf5(
+            *(path, self.id(env), cache_dir(), limit, self.keep_timeouts),
+            max_action=spec.max_action,
+            n_actions=n_actions,
+        )
+
+
+@dataclass(frozen=True)
+class AtariGames:
+    """The suite's own Atari data: its behaviour policy plays, with some random actions."""
+
+    source: str
+    quality: str
+    n_transitions: int
+    epsilon: float
+    seed: int
+
+    unhashed: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if self.n_transitions < 1:
+            raise UserError(f"dataset.n_transitions={self.n_transitions}: must be at least 1")
+        if not 0 <= self.epsilon <= 1:
+            raise UserError(f"dataset.epsilon={self.epsilon}: must lie in [0, 1]")
+
+    def id(self, env: Env) -> str:
+        return f"atari/{_game(env)}/{self.quality}-{atari.VERSION}"
+
+    def task(self, env: Env) -> Task:
+        return _atari_task(_game(env), atari.as_gathered(_game(env)))
+
+    def open(self, env: Env) -> Dataset:
+        record = atari.record_of(_game(env))
+        atari.check_actions(_game(env), record["actions"], f"offrl/policies/atari/{env.name}.json")
+        return atari.own_games(_game(env), self.n_transitions, self.epsilon, self.seed, cache_dir())
+
+
+@dataclass(frozen=True)
+class AtariFile:
+    """A file that benchmarks/collect.py has written."""
+
+    source: str
+    quality: str
+    path: str
+    name: str
+
+    unhashed: ClassVar[tuple[str, ...]] = ("path",)
+
+    def id(self, env: Env) -> str:
+        return f"atari/{_game(env)}/{self.name}"
+
+    def task(self, env: Env) -> Task:
+        recorded = AtariSettings(**read_meta(self._path)["env"])
+        if recorded.game != _game(env):
+            raise UserError(
+                f"{self._path}: data of {recorded.game}, but env={env.name}; set "
+                f"env=atari env.game={recorded.game}, or another dataset.path"
+            )
+        return _atari_task(recorded.game, recorded)
+
+    def open(self, env: Env) -> Dataset:
+        self.task(env)
+        atari.check_actions(_game(env), read_meta(self._path)["actions"], str(self._path))
+        return unpack_atari(self._path, self.id(env), cache_dir())
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.path).expanduser()
+
+
+def _game(env: Env) -> str:
+    if not isinstance(env, Game):
+        raise UserError(f"env={env.name}: is no Atari game; choose one, as env=pong")
+    return env.game
+
+
+def _atari_task(game: str, gathered: AtariSettings) -> Task:
+    return Task(atari_ref(atari.as_evaluated(gathered)), atari.human(game))

@@ -6,7 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -17,9 +17,12 @@ NUMERIC = ("torch", "numpy", "gymnasium", "mujoco")
 PACKAGES = (*NUMERIC, "offrl", "hydra-core", "omegaconf", "h5py", "pandas", "safetensors")
 
 
-def numerics(device: torch.device | str, threads: int, compile: bool) -> dict[str, str | int]:
+def numerics(
+    device: torch.device | str, threads: int, compile: bool, simulator: Sequence[str] = ()
+) -> dict[str, str | int]:
     """Everything on which a run's bits depend beside its configuration; JSON-able.
 
+    `simulator` names packages that only some environments need.
     A run that is resumed under other numerics than it began with is not the same run.
     """
     device = torch.device(device)
@@ -32,7 +35,7 @@ def numerics(device: torch.device | str, threads: int, compile: bool) -> dict[st
         "hardware": hardware,
         "compile": compile,
         "threads": threads,
-        **{name: _version(name) for name in NUMERIC},
+        **{name: _version(name) for name in (*NUMERIC, *simulator)},
     }
 
 

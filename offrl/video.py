@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from offrl.atomic import write_atomic
-from offrl.envs.vector import VectorEnv
+from offrl.envs.make import EnvRef, make_envs
 from offrl.evaluate import Policy, evaluate
 from offrl.rng import Address
 
 EVERY = 2  # steps per frame
-SHRINK = 2  # pixels per pixel
+HEIGHT = 200  # pixels, at least
 
 
 def film(
     policy: Policy,
-    env_id: str,
+    env: EnvRef,
     path: Path,
     noise_dim: int = 0,
     noise_address: tuple[Address, ...] = (),
@@ -27,20 +27,22 @@ def film(
 
     Raises UserError where it cannot be rendered or written.
     """
-    env = VectorEnv(env_id, 1, {"render_mode": "rgb_array"})
+    envs = make_envs(env, 1, pictures=True)
     frames: list[NDArray[np.uint8]] = []
     steps = 0
 
     def filmed(obs: Tensor, noise: Tensor) -> Tensor:
         nonlocal steps
         if steps % EVERY == 0:
-            frames.append(env.picture(0)[::SHRINK, ::SHRINK])
+            picture = envs.picture(0)
+            k = max(1, len(picture) // HEIGHT)
+            frames.append(picture[::k, ::k])
         steps += 1
         return policy(obs, noise)
 
-    evaluate(filmed, env, 1, noise_dim, noise_address)
-    pause_ms = max(20, round(1000 * EVERY / env.per_second))  # browsers slow down what is faster
-    env.close()
+    evaluate(filmed, envs, 1, noise_dim, noise_address)
+    pause_ms = max(20, round(1000 * EVERY / envs.per_second))  # browsers slow down what is faster
+    envs.close()
     data = imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=pause_ms, loop=0)
     assert data is not None
     write_atomic(path, data)

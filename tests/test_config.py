@@ -23,7 +23,7 @@ WRONG = [
     (["learner=bc"], ["learner: unknown key", "algo"]),
     # unknown choices
     (["algo=td3"], ["algo=td3", "bc, bc_seed", "td3_bc"]),
-    (["env=ant"], ["env=ant", "halfcheetah, hopper, walker2d"]),
+    (["env=ant"], ["env=ant", "halfcheetah, hopper, pong, walker2d"]),
     (["dataset=d4rl/best"], ["dataset=d4rl/best", "d4rl/expert", "offrl/medium", "file"]),
     (["launcher=pbs"], ["launcher=pbs", "joblib", "local"]),
     (["experiment=foo"], ["experiment=foo", "demo"]),

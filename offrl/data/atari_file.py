@@ -98,14 +98,15 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def unpack_atari(path: Path, dataset_id: str, cache_root: Path) -> Dataset:
+def unpack_atari(path: Path, dataset_id: str, cache_root: Path, key: str | None = None) -> Dataset:
     """The dataset of a file, unpacked under `cache_root` the first time and mapped afterwards.
 
+    `key` is the name that it has there, by default its content_digest().
     Raises UserError for a file that is damaged and for a full disk; then nothing is left there.
     """
     meta = read_meta(path)
     described = meta["columns"]
-    digest = digest_of(described)
+    digest = key or digest_of(described)
     try:
         return replace(open_dataset(cache_root, digest), id=dataset_id)
     except FileNotFoundError:
@@ -213,8 +214,8 @@ def _array(z: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
 
 
 def _size(about: Mapping[str, Any]) -> int:
-    count: int = math.prod(about["shape"])
-    return count * np.dtype(about["dtype"]).itemsize
+    count = math.prod(int(n) for n in about["shape"])
+    return count * int(np.dtype(about["dtype"]).itemsize)
 
 
 def _damaged(path: Path, why: str) -> UserError:

@@ -32,22 +32,26 @@ def unpack_hdf5(
     max_episode_steps: int,
     keep_timeouts: bool = False,
     max_action: float = 1.0,
+    n_actions: int | None = None,
 ) -> Dataset:
     """The dataset of a file, unpacked under `cache_root` the first time and mapped afterwards.
 
     max_episode_steps: where time-outs fall in a file without `timeouts` (D4RL's older ones).
     keep_timeouts: every row is a transition with its true next observation, instead of D4RL's
     view; needs `next_observations` and `timeouts`.
+    n_actions: if given, actions are whole numbers [N] from 0 to n_actions - 1.
     Raises UserError if the file or the cache is unusable; then nothing has been written.
     """
     view = {"view": _VIEW, "timeouts": keep_timeouts, "max_episode_steps": max_episode_steps}
+    if n_actions is not None:
+        view["discrete"] = True
     entry = _entry(path, cache_root, view)
     digest = _known(entry, cache_root)
     if digest is None:
         source = sha256_file(path)
         digest = _sha256({"source": source, **view})
         if not (cache_root / digest).is_dir():
-            rows = read_rows(path, max_action, with_next=keep_timeouts)
+            rows = read_rows(path, max_action, n_actions, with_next=keep_timeouts)
             columns = (
                 _every_row(rows) if keep_timeouts else _qlearning(path, rows, max_episode_steps)
             )
@@ -57,7 +61,8 @@ def unpack_hdf5(
         entry.parent.mkdir(exist_ok=True)
         write_atomic(entry, json.dumps({"path": str(path.resolve()), "digest": digest}).encode())
     dataset = open_dataset(cache_root, digest)
-    check_actions(str(path), dataset.action, max_action)  # the bound is not part of the view
+    # the bounds are not part of the view
+    check_actions(str(path), dataset.action, max_action, n_actions)
     return replace(dataset, id=dataset_id)  # one file may be used under two names
 
 

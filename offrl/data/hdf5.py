@@ -11,7 +11,7 @@ from offrl.errors import UserError
 
 # Actions that were clipped in another precision may exceed the bound by a rounding error.
 _BOUND_TOLERANCE = 1e-6
-_LAYOUT = "observations [N, D], actions [N, A], rewards [N], terminals [N]"
+_LAYOUT = "observations [N, D], actions [N, A] (discrete ones [N]), rewards [N], terminals [N]"
 
 
 class Rows(NamedTuple):
@@ -19,14 +19,16 @@ class Rows(NamedTuple):
 
     observations: NDArray[np.float32]  # [N, D]
     next_observations: NDArray[np.float32] | None  # [N, D]
-    actions: NDArray[np.float32]  # [N, A]
+    actions: NDArray[Any]  # float32 [N, A], or int64 [N] if they are discrete
     rewards: NDArray[np.float32]  # [N]
     terminals: NDArray[np.bool_]  # [N]
     timeouts: NDArray[np.bool_] | None  # [N]
 
 
-def read_rows(path: Path, max_action: float, with_next: bool) -> Rows:
+def read_rows(path: Path, max_action: float, n_actions: int | None, with_next: bool) -> Rows:
     """Every row of the file.  `with_next` also reads (and requires) next_observations, timeouts.
+
+    Actions lie in [-max_action, max_action]^A, or are discrete, n_actions of them.
 
     Raises UserError for a file that cannot be read, or whose contents are not in D4RL's layout.
     """
@@ -36,8 +38,12 @@ def read_rows(path: Path, max_action: float, with_next: bool) -> Rows:
             n = len(observations)
             if n == 0 or observations.shape[1] == 0:
                 raise UserError(f"{path}: 'observations' is empty, shape {observations.shape}")
-            actions = _floats(path, f, "actions", ndim=2, n=n)
-            check_actions(str(path), actions, max_action)
+            actions: NDArray[Any]
+            if n_actions is None:
+                actions = _floats(path, f, "actions", ndim=2, n=n)
+            else:
+                actions = _integers(path, f, "actions", n)
+            check_actions(str(path), actions, max_action, n_actions)
             return Rows(
                 observations,
                 _next_observations(path, f, observations.shape) if with_next else None,
@@ -54,8 +60,18 @@ def read_rows(path: Path, max_action: float, with_next: bool) -> Rows:
         ) from e
 
 
-def check_actions(where: str, actions: NDArray[np.float32], max_action: float) -> None:
-    """UserError, naming the first row, if an action lies outside [-max_action, max_action]."""
+def check_actions(
+    where: str, actions: NDArray[Any], max_action: float, n_actions: int | None
+) -> None:
+    """UserError, naming the first row, if an action lies outside the bounds of the environment."""
+    if n_actions is not None:
+        wrong = np.flatnonzero((actions < 0) | (actions >= n_actions))
+        if len(wrong):
+            raise UserError(
+                f"{where}: 'actions' row {wrong[0]} is {actions[wrong[0]]}; "
+                f"the environment has actions 0 to {n_actions - 1}"
+            )
+        return
     bound = max_action + _BOUND_TOLERANCE
     if actions.size and (actions.min() < -bound or actions.max() > bound):
         row = int(np.flatnonzero((np.abs(actions) > bound).any(axis=1))[0])
@@ -93,6 +109,15 @@ def _floats(path: Path, f: Any, key: str, ndim: int, n: int | None = None) -> ND
             f"{path}: '{key}' row {row} is NaN or infinite as float32: {raw[row].tolist()}"
         )
     return values
+
+
+def _integers(path: Path, f: Any, key: str, n: int) -> NDArray[np.int64]:
+    raw = _read(path, f, key, "fiu", 1, n)
+    wrong = np.flatnonzero(raw != np.floor(raw))
+    if len(wrong):
+        row = int(wrong[0])
+        raise UserError(f"{path}: '{key}' row {row} is {raw[row]}; discrete actions are integers")
+    return raw.astype(np.int64, copy=False)
 
 
 def _next_observations(path: Path, f: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ game even where some are over, and cannot press FIRE after a lost life.
 import difflib
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,7 @@ class AtariVector:
         self.env_id = f"atari/{settings.game}"
         self.max_episode_steps = settings.max_episode_steps
         self._games = [_Game(settings) for _ in range(n)]
-        self.action_names = self._games[0].action_names  # of actions 0, 1, ...
-        self.spec = EnvSpec((STACK, SIZE, SIZE), len(self.action_names), 0.0, False)
+        self.spec = atari_spec(settings.game)
         self.obs = np.zeros((n, STACK, SIZE, SIZE), np.uint8)
         self._reward = np.zeros(n, np.float64)
         self._terminated = np.zeros(n, np.bool_)
@@ -120,17 +120,12 @@ class _Game:
     _screens: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((2, 210, 160), np.uint8))
 
     def __post_init__(self) -> None:
-        ale_py = _ale_py()
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        self._ale = ale_py.ALEInterface()
-        self._rom = ale_py.roms.get_rom_path(self.settings.game)
+        self._rom = _ale_py().roms.get_rom_path(self.settings.game)
+        self._ale = _emulator()
         self._ale.setFloat("repeat_action_probability", self.settings.sticky_actions)
-        self._ale.setInt("random_seed", 0)
-        self._ale.loadROM(self._rom)
-        self._actions = self._ale.getMinimalActionSet()
-        self.action_names = tuple(a.name for a in self._actions)
-        self._noop = ale_py.Action.NOOP
-        self._fire = ale_py.Action.FIRE if "FIRE" in self.action_names else None
+        self._actions = _actions(self.settings.game)
+        by_name = {a.name: a for a in self._actions}
+        self._noop, self._fire = by_name["NOOP"], by_name.get("FIRE")
 
     def reset(self, seed: int) -> NDArray[np.uint8]:
         """The first frame of an episode."""
@@ -194,6 +189,29 @@ class _Game:
     def picture(self) -> NDArray[np.uint8]:
         screen: NDArray[np.uint8] = self._ale.getScreenRGB()
         return screen
+
+
+def action_names(game: str) -> tuple[str, ...]:
+    """What actions 0, 1, ... of a game are called."""
+    return tuple(a.name for a in _actions(game))
+
+
+def atari_spec(game: str) -> EnvSpec:
+    return EnvSpec((STACK, SIZE, SIZE), len(_actions(game)), 0.0, False)
+
+
+@cache
+def _actions(game: str) -> tuple[Any, ...]:
+    """The emulator's minimal action set of a game."""
+    ale = _emulator()
+    ale.loadROM(_ale_py().roms.get_rom_path(game))
+    return tuple(ale.getMinimalActionSet())
+
+
+def _emulator() -> Any:
+    ale_py = _ale_py()
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
+    return ale_py.ALEInterface()
 
 
 def _ale_py() -> Any:

@@ -213,7 +213,7 @@ def test_the_frame_limit_counts_the_whole_game() -> None:
 
 def test_a_picture_and_the_actions() -> None:
     env = AtariVector(PONG, 1)
-    assert env.action_names[:2] == ("NOOP", "FIRE")
+    assert atari.action_names("pong")[:2] == ("NOOP", "FIRE")
     assert env.spec == ((4, 84, 84), 6, 0.0, False)
     env.reset(0, 0)
     assert env.picture(0).shape == (210, 160, 3)
