@@ -45,10 +45,10 @@ class Policy:
         shape = self.algo.spec.obs_shape
         outer = np.shape(obs)[: np.ndim(obs) - len(shape)]
         pixels = torch.uint8 if len(shape) > 1 else torch.float32
-        x = torch.as_tensor(obs, dtype=pixels).view(-1, *shape)
+        x = torch.as_tensor(obs, dtype=pixels).reshape(-1, *shape)
         noise = torch.zeros(len(x), self.algo.act_noise_dim)
         actions: NDArray[Any] = self(x, noise).numpy()
-        return actions.reshape(*outer, *actions.shape[1:])
+        return actions.reshape((*outer, *actions.shape[1:]))
 
 
 def save_policy(

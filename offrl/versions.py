@@ -14,7 +14,7 @@ import torch
 
 # those that can move the last bit of a number, and those that matter for reading a run
 NUMERIC = ("torch", "numpy", "gymnasium", "mujoco")
-PACKAGES = (*NUMERIC, "offrl", "hydra-core", "omegaconf", "h5py", "pandas", "safetensors")
+PACKAGES = (*NUMERIC, "ale-py", "offrl", "hydra-core", "omegaconf", "h5py", "pandas", "safetensors")
 
 
 def numerics(
