@@ -7,6 +7,7 @@ import pytest
 from problem import algorithm
 from reference.discrete_bc import DiscreteBC
 from reference.discrete_bcq import DiscreteBCQ
+from reference.discrete_cql import DiscreteCQL
 from reference.discrete_crr import DiscreteCRR
 from reference.discrete_networks import flat_net, load_net
 from reference.qrdqn import QRDQN
@@ -75,7 +76,7 @@ def test_qrdqn(spec: Spec, double: bool, kappa: float, tolerance: float) -> None
 def test_discrete_cql(spec: Spec, double: bool, n_quantiles: int, tolerance: float) -> None:
     changes = {"double": double, "n_quantiles": n_quantiles, "min_q_weight": 3.0}
     algo = algorithm("discrete_cql", spec, **SHORT, **changes)
-    assert_equal_to_a_plain_loop(algo, q_learner(QRDQN), tolerance)
+    assert_equal_to_a_plain_loop(algo, q_learner(DiscreteCQL), tolerance)
 
 
 @SPECS

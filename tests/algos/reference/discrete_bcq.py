@@ -30,17 +30,11 @@ class DiscreteBCQ:
         self.target_period, self.t = target_period, 0
 
     def select(self, obs: Tensor) -> Tensor:
-        """The likely action with the highest value, row by row."""
+        """The likely action with the highest value."""
         q, logits = self.critic(obs)
-        chosen = []
-        for values, probabilities in zip(q, torch.softmax(logits, 1), strict=True):
-            likely = [
-                a
-                for a in range(len(values))
-                if probabilities[a] / probabilities.max() > self.threshold
-            ]
-            chosen.append(max(likely, key=lambda a, values=values: float(values[a])))
-        return torch.tensor(chosen)
+        g = torch.softmax(logits, 1)
+        likely = (g / g.max(1, keepdim=True).values > self.threshold).to(q.dtype)
+        return (likely * q + (1 - likely) * -1e8).argmax(1)
 
     def train_step(
         self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor, discount: Tensor

@@ -1,9 +1,8 @@
-"""CRR with discrete actions as a plain loop, from Algorithm 1 of Wang et al. 2020, one sample after
-the other; with CQL's term where its weight is not 0.
+"""CRR with discrete actions as a plain loop, from Algorithm 1 of Wang et al. 2020; with CQL's term
+if that has a weight.
 """
 
 import copy
-import math
 from collections.abc import Sequence
 
 import torch
@@ -32,10 +31,10 @@ class DiscreteCRR:
         self.mode, self.beta, self.max_weight = mode, beta, max_weight
         self.min_q_weight, self.target_period, self.t = min_q_weight, target_period, 0
 
-    def weight(self, advantage: float) -> float:
+    def weight(self, advantage: Tensor) -> Tensor:
         if self.mode == "exp":
-            return min(math.exp(advantage / self.beta), self.max_weight)
-        return {"binary": float(advantage > 0), "all": 1.0}[self.mode]
+            return torch.exp(advantage / self.beta).clamp(0, self.max_weight)
+        return {"binary": (advantage > 0) * 1.0, "all": advantage * 0 + 1}[self.mode]
 
     def train_step(
         self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor, discount: Tensor
@@ -47,17 +46,14 @@ class DiscreteCRR:
         with torch.no_grad():
             next_logits, next_q = self.target(next_obs)
             y = reward + discount * (torch.softmax(next_logits, 1) * next_q).sum(1)
-        all_logits, all_q = self.net(obs)
-        actor, critic, gap, weights, values = [], [], [], [], []
-        for logits, q, a, target in zip(all_logits, all_q, action, y, strict=True):
-            pi = torch.softmax(logits, 0)
-            advantage = q[a].item() - sum(p.item() * x.item() for p, x in zip(pi, q, strict=True))
-            weights.append(self.weight(advantage))
-            actor.append(-weights[-1] * torch.log(pi[a]))
-            critic.append((q[a] - target) ** 2 / 2)
-            gap.append(torch.log(torch.exp(q).sum()) - q[a])
-            values.append(q[a].item())
-        actor_loss, critic_loss, cql_loss = (torch.stack(x).mean() for x in (actor, critic, gap))
+        logits, q = self.net(obs)
+        pi, q_data = torch.softmax(logits, 1), q.gather(1, action[:, None])[:, 0]
+        with torch.no_grad():
+            weight = self.weight(q_data - (pi * q).sum(1))
+        log_pi = torch.log(pi.gather(1, action[:, None])[:, 0])
+        actor_loss = (-log_pi * weight).mean()
+        critic_loss = ((q_data - y) ** 2).mean() / 2
+        cql_loss = (torch.log(torch.exp(q).sum(1)) - q_data).mean()
         loss = actor_loss + critic_loss + self.min_q_weight * cql_loss
         self.optimizer.zero_grad()
         loss.backward()
@@ -66,6 +62,6 @@ class DiscreteCRR:
             "actor_loss": actor_loss.item(),
             "critic_loss": critic_loss.item(),
             "cql_loss": cql_loss.item(),
-            "weight_mean": sum(weights) / len(weights),
-            "q_mean": sum(values) / len(values),
+            "weight_mean": weight.mean().item(),
+            "q_mean": q_data.mean().item(),
         }

@@ -1,5 +1,5 @@
-"""QR-DQN as a plain loop, from Algorithm 1 of Dabney et al. 2018; and discrete CQL, which adds
-w mean [logsumexp_a Q(s, a) - Q(s, a_data)] to its loss (Kumar et al. 2020, appendix F).
+"""QR-DQN as a plain loop, from Algorithm 1 of Dabney et al. 2018; with CQL's term if that has a
+weight.
 """
 
 import copy
@@ -36,11 +36,13 @@ class QRDQN:
     def quantiles(self, net: Net, obs: Tensor) -> Tensor:
         return net(obs)[0].reshape(len(obs), self.n_actions, self.n_quantiles)
 
-    def rho(self, tau: float, u: Tensor) -> Tensor:
-        """Eqs. 9 and 10."""
+    def rho(self, u: Tensor) -> Tensor:
+        """Eqs. 9 and 10, of u [B, i, j]."""
         small = 0.5 * u**2
         large = self.kappa * (u.abs() - 0.5 * self.kappa)
         huber = torch.where(u.abs() <= self.kappa, small, large)
+        n = self.n_quantiles
+        tau = torch.tensor([[(2 * i - 1) / (2 * n)] for i in range(1, n + 1)])
         return torch.where(u < 0, 1 - tau, tau) * huber
 
     def train_step(
@@ -50,19 +52,15 @@ class QRDQN:
         if self.t % self.target_period == 0:
             self.target.load_state_dict(self.critic.state_dict())
         self.t += 1
-        rows = range(len(obs))
+        rows = torch.arange(len(obs))
         with torch.no_grad():
             next_z = self.quantiles(self.target, next_obs)
             chooser = self.quantiles(self.critic, next_obs) if self.double else next_z
-            best = chooser.mean(2).argmax(1)
-            y = [reward[b] + discount[b] * next_z[b, best[b]] for b in rows]
+            next_z = next_z[rows, chooser.mean(2).argmax(1)]
+            y = reward[:, None] + discount[:, None] * next_z
         all_z = self.quantiles(self.critic, obs)
-        loss = torch.zeros(())
-        for b in rows:
-            z = all_z[b, action[b]]
-            for i in range(self.n_quantiles):
-                tau = (2 * (i + 1) - 1) / (2 * self.n_quantiles)
-                loss = loss + self.rho(tau, y[b] - z[i]).mean() / len(obs)
+        u = y[:, None, :] - all_z[rows, action][:, :, None]
+        loss = self.rho(u).mean(2).sum(1).mean()
         q = all_z.mean(2)
         q_data = q.gather(1, action[:, None])[:, 0]
         stats = {"critic_loss": loss.item(), "q_mean": q_data.mean().item()}
