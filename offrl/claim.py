@@ -16,6 +16,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def owned(run_dir: Path) -> bool:
     if found is None:
         return False
     with _private_file(path, found[0]) as probe:  # its time is the file system's now
-        return not _stale(found[0], probe.stat().st_mtime - found[1])
+        return not _stale(path, found, probe.stat().st_mtime)
 
 
 def _acquire(path: Path, private: Path, content: Content) -> bool:
@@ -130,10 +131,10 @@ def _acquire(path: Path, private: Path, content: Content) -> bool:
         found = _read(path)
         if found is None:
             continue  # released just now
-        other, mtime = found
+        other = found[0]
         if other["token"] == content["token"]:
             return True  # a repeated request of a network file system: the link was made
-        if not _stale(other, private.stat().st_mtime - mtime):
+        if not _stale(path, found, private.stat().st_mtime):
             return False
         successor = _successor(path, other)
         if not _acquire(successor, private, content):
@@ -145,13 +146,18 @@ def _acquire(path: Path, private: Path, content: Content) -> bool:
         successor.unlink()  # somebody was faster, before we had the successor
 
 
-def _stale(other: Content, age_s: float) -> bool:
+def _stale(path: Path, found: tuple[Content, float], now: float) -> bool:
     """Whether the owner of a claim is dead.  On this machine that is known, elsewhere assumed."""
+    other, mtime = found
     here = other["host"] == socket.gethostname() and other["machine"] == _machine()
     if here and isinstance(other["pid"], int):
         alive, started = _process(other["pid"])
         return not alive or started != other["started"]
-    return age_s > STALE_S
+    if mtime > now + STALE_S:  # the clock was set back; a live owner follows it at its next beat
+        time.sleep(2 * HEARTBEAT_S)
+        again = _read(path)
+        return again is not None and again[1] == mtime
+    return now - mtime > STALE_S
 
 
 def _machine() -> str | None:

@@ -49,7 +49,7 @@ def standing(cell: Cell) -> Standing:
         case "none":
             return Standing("waiting", "")
         case "running":
-            return Standing("waiting", f"killed; goes on at step {_read(run_dir)['step']}")
+            return Standing("waiting", f"killed after step {_read(run_dir)['step']}")
         case "interrupted":
             return Standing("waiting", f"interrupted; goes on at step {_read(run_dir)['step']}")
     return Standing(status, last)

@@ -208,6 +208,33 @@ def test_the_heartbeat_keeps_a_live_foreign_claim(
         mine.check()  # who woke up late has not removed the new owner's claim
 
 
+def test_the_clock_set_back_keeps_nobody_out_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last beat of a dead owner elsewhere then lies in the future."""
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.1)
+    path = plant(tmp_path, host="elsewhere")
+    later = time.time() + 7200
+    os.utime(path, (later, later))
+    with claim(tmp_path) as mine:
+        assert mine is not None
+        mine.check()
+
+
+def test_the_clock_set_back_takes_nothing_from_a_live_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.5)  # five of the owner's beats
+    owner = start(OWNER, tmp_path, "elsewhere")
+    assert answer(owner) == "yes"
+    later = time.time() + 7200
+    os.utime(tmp_path / claims.NAME, (later, later))
+    with claim(tmp_path) as mine:
+        assert mine is None
+    ask(owner, "release")
+    owner.communicate()
+
+
 def test_who_lost_the_claim_is_told(tmp_path: Path) -> None:
     with claim(tmp_path) as mine:
         assert mine is not None
@@ -247,7 +274,7 @@ def test_a_taker_that_decided_long_ago_does_no_harm(
     plant(tmp_path)
     real, winners = claims._stale, []
 
-    def stale_then_b(other: claims.Content, age_s: float) -> bool:
+    def stale_then_b(*claim: object) -> bool:
         monkeypatch.setattr(claims, "_stale", real)
         b = start(OWNER, tmp_path)
         assert answer(b) == "yes"
