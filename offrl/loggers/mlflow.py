@@ -1,5 +1,6 @@
-"""MLflow, with a local store by default."""
+"""MLflow, with a folder as its store by default."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,6 +20,8 @@ class MLflow:
 
 class _Sink:
     def __init__(self, settings: MLflow, run: RunInfo) -> None:
+        # MLflow prefers a database now, but only folders let many processes and machines write
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.entities import Experiment
         from mlflow.tracking import MlflowClient
 
