@@ -26,7 +26,7 @@ from offrl.rng import generator
 from offrl.suite import choices
 
 N, WIDTH_1, WIDTH_2 = 16, 24, 8  # batch, hidden layers
-DATA = random_data(2000)
+DATA = random_data(2000, 1000)
 
 
 def small(name: str) -> Problem:
@@ -95,6 +95,16 @@ def test_the_floor_counts_every_member_and_every_step_of_a_period() -> None:
     # through one critic to its input, into the actor's weights
     actor_step = 2 * sum(actor) + sum(actor[1:]) + 2 * sum(critic)
     assert sum(x.flops for x in found) == 2 * critic_step + actor_step
+
+
+def test_the_floor_counts_convolutions() -> None:
+    found = products(*_second_update(small("discrete_bc")))
+    convolutions = [20 * 20 * 32 * 256, 9 * 9 * 64 * 512, 7 * 7 * 64 * 576]
+    layers = [3136 * WIDTH_1, WIDTH_1 * WIDTH_2, WIDTH_2 * 6]
+    forward = sum(convolutions) + sum(layers)
+    # a gradient for each weight and, but for the pixels, one for the input
+    expected = 2 * N * (3 * forward - convolutions[0])
+    assert sum(x.flops for x in found) == expected
 
 
 def _second_update(p: Problem) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import h5py
 
 from benchmarks.timing.clock import Clock
-from benchmarks.timing.problem import random_data
+from benchmarks.timing.problem import random_vectors
 from offrl.record import read_json
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
@@ -78,7 +78,7 @@ class _Costs:
 
     def _write(self) -> None:
         """The data, as D4RL lays them out."""
-        data = random_data(N_ROWS)
+        data = random_vectors(N_ROWS)
         with h5py.File(self._data, "w") as f:
             f["observations"] = data.states[data.index]
             f["next_observations"] = data.states[data.next_index]

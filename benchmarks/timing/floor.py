@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls
-"""The floor: the matrix products of one update, issued bare.
+"""The floor: the matrix products and convolutions of one update, issued bare.
 
 Nothing that trains by the same products of the same library is faster.  What an algorithm
 multiplies is not written down anywhere: one update is watched.
@@ -52,10 +52,32 @@ class Product:
         return [partial(linear, a, b.t(), None, "none", [], "") for a, b in pairs]
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution or its backward, with what it was called."""
+
+    function: Any
+    args: tuple[Any, ...]
+
+    @property
+    def flops(self) -> int:
+        """Of each output that it makes; as many in the gradients as in the convolution."""
+        if self.function is torch.ops.aten.convolution.default:
+            filters, out, n = self.args[1], self.function(*self.args), 1
+        else:
+            filters, out, n = self.args[2], self.args[0], sum(self.args[-1][:2])
+        return int(2 * n * out.numel() * filters[0].numel())
+
+    def by_torch(self) -> list[Call]:
+        return [lambda: self.function(*self.args)]
+
+    by_onednn = by_torch  # it is what torch convolves by
+
+
 class _Watch(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Product] = []
+        self.found: list[Product | Convolution] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -64,13 +86,16 @@ class _Watch(TorchDispatchMode):
         if first is not None:
             # the very tensors, so that layouts and places in memory are the algorithm's
             self.found.append(Product(args[first], args[first + 1]))
-        elif "conv" in func._schema.name:
-            raise NotImplementedError(f"{func}: the floor knows matrix products only")
+        elif "convolution" in func._schema.name:
+            kept = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
+            self.found.append(Convolution(func, kept))
         return func(*args, **(kwargs or {}))
 
 
-def products(algo: AnyAlgorithm, state: Any, batch: Transition, noise: Any) -> list[Product]:
-    """The matrix products of one update, which is `algo.period` gradient steps, in order."""
+def products(
+    algo: AnyAlgorithm, state: Any, batch: Transition, noise: Any
+) -> list[Product | Convolution]:
+    """What one update, `algo.period` gradient steps, multiplies and convolves, in order."""
     watch = _Watch()
     with watch:
         algo.update(state, batch, noise)

@@ -25,6 +25,8 @@ def training(p: Problem, config: Callable[[Any], Any]) -> Work:
     """The body of d3rlpy's fit()."""
     obs, action, reward, _ = p.arrays()
     ends = (np.arange(1, len(obs) + 1) % EPISODE == 0).astype(np.float32)
+    if action.ndim == 1:
+        action = action[:, None]
     data = d3.dataset.MDPDataset(obs, action, reward, 0 * ends, timeouts=ends)
     algo = config(p.algo).create(device="cpu:0")
     algo.build_with_dataset(data)
@@ -115,6 +117,53 @@ def _sac(a: Any) -> Any:
     return d3.algos.SACConfig(temp_learning_rate=a.alpha_lr, **_actor_critic(a))
 
 
+def _pixels(a: Any) -> dict[str, Any]:
+    """Of vectors d3rlpy's own default is an MLP; pixels are left unscaled, which costs less."""
+    images = len(a.spec.obs_shape) == 3
+    return {
+        "batch_size": a.spec.batch_size,
+        "learning_rate": a.lr,
+        "encoder_factory": d3.models.PixelEncoderFactory(feature_size=a.hidden[-1])
+        if images
+        else _net(a.hidden),
+    }
+
+
+def _quantiles(a: Any) -> dict[str, Any]:
+    """One quantile is a mean: d3rlpy's default head."""
+    factories = d3.models.q_functions
+    head = (
+        factories.MeanQFunctionFactory()
+        if a.n_quantiles == 1
+        else factories.QRQFunctionFactory(n_quantiles=a.n_quantiles)
+    )
+    return {"q_func_factory": head, "target_update_interval": a.target_period, **_pixels(a)}
+
+
+def _discrete_bc(a: Any) -> Any:
+    return d3.algos.DiscreteBCConfig(**_pixels(a))
+
+
+def _discrete_bcq(a: Any) -> Any:
+    """Its heads share the hidden layer too."""
+    return d3.algos.DiscreteBCQConfig(
+        action_flexibility=a.threshold,
+        beta=a.logits_penalty,
+        target_update_interval=a.target_period,
+        **_pixels(a),
+    )
+
+
+def _discrete_cql(a: Any) -> Any:
+    """Always double Q-learning."""
+    return d3.algos.DiscreteCQLConfig(alpha=a.min_q_weight, **_quantiles(a))
+
+
+def _qrdqn(a: Any) -> Any:
+    config = d3.algos.DoubleDQNConfig if a.double else d3.algos.DQNConfig
+    return config(**_quantiles(a))
+
+
 ALGORITHMS = {
     "bc": _bc,
     "td3_bc": _td3_bc,
@@ -123,4 +172,8 @@ ALGORITHMS = {
     "cql": _cql,
     "bcq": _bcq,
     "sac": _sac,
+    "discrete_bc": _discrete_bc,
+    "discrete_bcq": _discrete_bcq,
+    "discrete_cql": _discrete_cql,
+    "qrdqn": _qrdqn,
 }

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box
 
+from benchmarks.timing import peer_tianshou_atari
 from benchmarks.timing.clock import Work
 from benchmarks.timing.problem import EPISODE, Problem
 
@@ -162,4 +163,11 @@ def _mlp(n: int, hidden: Sequence[int], out: int = 0) -> Any:
     return common.MLP(input_dim=n, hidden_sizes=hidden, output_dim=out)
 
 
-ALGORITHMS = {"bc": _bc, "td3_bc": _td3_bc, "cql": _cql, "sac": _sac, "bcq": _bcq}
+ALGORITHMS = {
+    "bc": _bc,
+    "td3_bc": _td3_bc,
+    "cql": _cql,
+    "sac": _sac,
+    "bcq": _bcq,
+    **peer_tianshou_atari.ALGORITHMS,
+}

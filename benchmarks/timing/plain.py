@@ -45,6 +45,11 @@ STEPS: dict[str, Callable[[Any, Columns, Any], object]] = {
     "sac": lambda loop, b, z: loop.train_step(*b, *z),
     "cql": lambda loop, b, z: loop.train_step(*b, b.reward, *z),
     "bcq": lambda loop, b, z: loop.train_step(*b, z.posterior, z.target, z.actor[0]),
+    "discrete_bc": lambda loop, b, z: loop.train_step(b.obs, b.action),
+    "discrete_bcq": lambda loop, b, z: loop.train_step(*b),
+    "discrete_cql": lambda loop, b, z: loop.train_step(*b),
+    "discrete_crr": lambda loop, b, z: loop.train_step(*b),
+    "qrdqn": lambda loop, b, z: loop.train_step(*b),
 }
 
 
@@ -66,7 +71,7 @@ def plain(p: Problem) -> Work | None:
 def _columns(p: Problem) -> Columns:
     """The data as CORL holds them: whole columns, normalised beforehand."""
     t = p.transitions
-    obs, next_obs = t.states[t.index], t.states[t.next_index]
+    obs, next_obs = t.states[t.index.long()], t.states[t.next_index.long()]
     if t.normaliser is not None:
         obs, next_obs = t.normaliser(obs), t.normaliser(next_obs)
     return Columns(obs, t.action, t.reward, next_obs, t.terminated.float())
@@ -87,7 +92,9 @@ def _reference(name: str, algo: Any) -> Any:
     if str(REFERENCES) not in sys.path:
         sys.path.append(str(REFERENCES))
     cls = getattr(import_module(f"reference.{name}"), type(algo).__name__)
-    dims = algo.spec.obs_shape[0], algo.spec.action_dim, algo.spec.max_action
-    known = {**vars(algo), "gamma": 0.99, "policy_freq": algo.period}
+    dims: tuple[Any, ...] = algo.spec.obs_shape, algo.spec.action_dim
+    if algo.continuous:
+        dims = algo.spec.obs_shape[0], algo.spec.action_dim, algo.spec.max_action
+    known = {"min_q_weight": 0.0, **vars(algo), "gamma": 0.99, "policy_freq": algo.period}
     keys = list(inspect.signature(cls).parameters)[len(dims) :]
     return cls(*dims, **{key: known[key] for key in keys})

@@ -1,9 +1,9 @@
-"""What is timed: each algorithm as conf/algo has it, on data of HalfCheetah's sizes."""
+"""What is timed: each algorithm as conf/algo has it, on data of HalfCheetah's sizes, or Atari's."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,13 @@ from offrl.suite import CONF, choices
 from offrl.types import AnyAlgorithm, Spec, Transition
 
 OBS_DIM, ACTION_DIM, MAX_ACTION = 17, 6, 1.0
-N_TRANSITIONS, EPISODE = 200_000, 1000
+STACK, PIXELS, N_ACTIONS = 4, 84, 6
+N_TRANSITIONS, N_IMAGES, EPISODE = 200_000, 5_000, 1000
+
+
+class Data(NamedTuple):
+    vectors: Dataset
+    images: Dataset
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Problem:
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """obs, action, reward, next_obs of all transitions, not normalised."""
         t = self.transitions
-        columns = t.states[t.index], t.action, t.reward, t.states[t.next_index]
+        columns = t.states[t.index.long()], t.action, t.reward, t.states[t.next_index.long()]
         return tuple(x.numpy() for x in columns)
 
 
@@ -53,22 +59,56 @@ def names() -> list[str]:
     ]
 
 
-def problem(name: str, data: Dataset, overrides: Sequence[str] = ()) -> Problem:
+def problem(name: str, data: Data, overrides: Sequence[str] = ()) -> Problem:
     """Raises HydraException or UserError for what cannot be composed or built."""
     if name not in choices("algo"):
         raise UserError(f"algo={name}: unknown choice; there are {', '.join(choices('algo'))}")
     cfg = _compose(name, overrides)
-    algo = build(cfg.algo, Spec((OBS_DIM,), ACTION_DIM, MAX_ACTION, cfg.batch_size))
-    normaliser = Normaliser.fit(data.states, data.index) if cfg.norm_obs else None
-    return Problem(name, algo, Transitions(data, cfg.gamma, cfg.n_step, normaliser, "cpu"))
+    if algorithm_class(cfg.algo).continuous:
+        spec, dataset = Spec((OBS_DIM,), ACTION_DIM, MAX_ACTION, cfg.batch_size), data.vectors
+    else:
+        spec, dataset = Spec((STACK, PIXELS, PIXELS), N_ACTIONS, 0.0, cfg.batch_size), data.images
+    normaliser = Normaliser.fit(dataset.states, dataset.index) if cfg.norm_obs else None
+    transitions = Transitions(dataset, cfg.gamma, cfg.n_step, normaliser, "cpu")
+    return Problem(name, build(cfg.algo, spec), transitions)
 
 
 def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """What is tuned is HalfCheetah's; for games it is what stands there for anybody's files."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", [f"algo={name}", "env=halfcheetah", *overrides])
+        cfg = compose("train", [f"algo={name}", "env=halfcheetah", *overrides])
+        if algorithm_class(cfg.algo).continuous:
+            return cfg
+        return compose("train", [f"algo={name}", "dataset=file", "dataset.path=any", *overrides])
 
 
-def random_data(n: int = N_TRANSITIONS) -> Dataset:
+def random_data(n: int = N_TRANSITIONS, n_images: int = N_IMAGES) -> Data:
+    return Data(random_vectors(n), random_images(n_images))
+
+
+def random_images(n: int) -> Dataset:
+    """n transitions of random frames and actions, in whole episodes that time out."""
+    g, episodes = np.random.default_rng(0), n // EPISODE
+    first = np.arange(n) // EPISODE * (EPISODE + 1)  # frame of each transition's episode
+    now = np.arange(n) + np.arange(n) // EPISODE
+    back = np.arange(STACK - 1, -1, -1)
+    index, next_index = (np.maximum(t[:, None] - back, first[:, None]) for t in (now, now + 1))
+    return Dataset(
+        id="random",
+        digest="0" * 64,
+        states=g.integers(256, size=(n + episodes, PIXELS, PIXELS), dtype=np.uint8),
+        index=index.astype(np.int32),
+        next_index=next_index.astype(np.int32),
+        action=g.integers(N_ACTIONS, size=n),
+        reward=g.standard_normal(n, dtype=np.float32),
+        terminated=np.zeros(n, np.bool_),
+        episode_start=np.arange(0, n + 1, EPISODE),
+        complete=np.ones(episodes, np.bool_),
+        episode_return=np.zeros(episodes),
+    )
+
+
+def random_vectors(n: int) -> Dataset:
     """n transitions of random numbers, in whole episodes that time out."""
     g, episodes = np.random.default_rng(0), n // EPISODE
     index = np.arange(n) + np.repeat(np.arange(episodes), EPISODE)

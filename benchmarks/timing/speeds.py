@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.timing import peers
 from benchmarks.timing.clock import Work, take_turns
-from benchmarks.timing.floor import Product, products, replay
+from benchmarks.timing.floor import Convolution, Product, products, replay
 from benchmarks.timing.plain import plain
 from benchmarks.timing.problem import Problem, Training, draws, problem, random_data
 from offrl.engine import mkl_is_slow, reproducible
@@ -51,7 +51,7 @@ def speeds(
     return rows
 
 
-def competitors(p: Problem, found: list[Product]) -> dict[str, Work]:
+def competitors(p: Problem, found: list[Product | Convolution]) -> dict[str, Work]:
     """Everything that can be timed for an algorithm, by name."""
     works: dict[str, Work | None] = {
         "eager": Training(p, compile=False),
@@ -65,7 +65,7 @@ def competitors(p: Problem, found: list[Product]) -> dict[str, Work]:
     return {name: work for name, work in works.items() if work is not None}
 
 
-def watched(p: Problem) -> list[Product]:
+def watched(p: Problem) -> list[Product | Convolution]:
     """The products of the algorithm's second update."""
     draw = draws(p)
     state, _ = p.algo.update(p.algo.init(generator(0, "init")), *next(draw))
