@@ -46,8 +46,9 @@ def composed(algo: str, env: str, dataset: str) -> str | None:
 
 ONLINE = {"sac", "qrdqn"}  # benchmarks/collect.py trains these
 OFFLINE = sorted(a for a in {*choices("algo")} - ONLINE if not a.startswith("discrete_"))
-ROBOTS = [e for e in choices("env") if e not in ("atari", "breakout", "pong")]
-DATASETS = [d for d in choices("dataset") if not d.startswith("atari/")]  # test_atari_data.py
+OTHERS = ("atari", "breakout", "cartpole", "pong")  # test_atari_data.py, test_discrete_runs.py
+ROBOTS = [e for e in choices("env") if e not in OTHERS]
+DATASETS = [d for d in choices("dataset") if not d.startswith("atari/")]
 CUBE = [*itertools.product(OFFLINE, ROBOTS, DATASETS)]
 
 

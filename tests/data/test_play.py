@@ -12,7 +12,7 @@ from offrl.data.play import play
 from offrl.data.rows import Rows
 from offrl.envs.interface import EnvSpec
 from offrl.evaluate import CHUNK
-from offrl.rng import address_seed
+from offrl.rng import address_seed, generator
 
 NOWHERE = 10**9
 
@@ -116,3 +116,17 @@ def test_it_needs_no_gradients() -> None:
         return policy(obs, noise)
 
     next(play(learns, Counters(), 2, ("a",), 1))
+
+
+def test_every_game_has_noise_of_its_own() -> None:
+    seen = []
+
+    def watches(obs: Tensor, noise: Tensor) -> Tensor:
+        seen.append(noise.clone())
+        return policy(obs, noise)
+
+    next(play(watches, Counters(), 2, ("a",), 1))
+    for k in range(CHUNK):
+        g = generator("a", "noise", k)
+        assert torch.equal(seen[0][k], torch.randn(2, generator=g))
+    assert len(torch.unique(seen[0])) == 2 * CHUNK
