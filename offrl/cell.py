@@ -54,8 +54,10 @@ class Settings:
 class Runtime:
     """conf/runtime: how a run is executed."""
 
+    device: str
     threads: int
     compile: str
+    eval_workers: int
 
 
 GROUPS = ("algo", "env", "dataset", "runtime", "logger", "report")
@@ -172,8 +174,11 @@ def _runtime(cfg: DictConfig) -> Runtime:
     compile = r.compile.lower()  # YAML's true arrives as "True"
     if compile not in ("auto", "true", "false"):
         raise UserError(f"runtime.compile={r.compile}: choose auto, true or false")
-    if r.threads < 1:
-        raise UserError(f"runtime.threads={r.threads}: must be at least 1")
+    if r.device not in ("cpu", "cuda"):
+        raise UserError(f"runtime.device={r.device}: choose cpu or cuda")
+    for key, least in (("threads", 1), ("eval_workers", 0)):
+        if getattr(r, key) < least:
+            raise UserError(f"runtime.{key}={getattr(r, key)}: must be at least {least}")
     return replace(r, compile=compile)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from offrl.engine import SLICE, stack, unstack
+from offrl.engine import SLICE, Engine, stack, unstack
 from offrl.types import AnyAlgorithm, Transition
 
 _WARM_UP = 3  # updates before the capture, for what libraries and the compiler set up lazily
@@ -128,6 +128,17 @@ class GraphEngine:
         for x in tree_leaves(self._sums):
             x.zero_()
         self._graph = graph
+
+
+AnyEngine = Engine | GraphEngine
+
+
+def engine_for(
+    device: torch.device, algo: AnyAlgorithm, states: Sequence[Any], compile: bool
+) -> AnyEngine:
+    """The engine that a run has on its device."""
+    make = GraphEngine if device.type == "cuda" else Engine
+    return make(algo, states, compile=compile)
 
 
 def _unaliased(old: Sequence[Tensor], new: Sequence[Tensor]) -> list[Tensor]:

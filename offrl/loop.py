@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from offrl.data.transitions import Transitions
-from offrl.engine import SLICE, Engine
+from offrl.engine import SLICE
+from offrl.graph import AnyEngine
 from offrl.record import TrainRow, scalars
 from offrl.rng import generator
 from offrl.types import AnyAlgorithm
@@ -60,7 +61,7 @@ class Loop:
         return BLOCK - BLOCK % self.algo.period
 
     def train(
-        self, engine: Engine, step: int, stop: int, tick: Callable[[int], object]
+        self, engine: AnyEngine, step: int, stop: int, tick: Callable[[int], object]
     ) -> list[TrainRow]:
         """Gradient steps `step` to `stop` - 1 of every seed; one row of means per seed and block.
 
@@ -81,7 +82,7 @@ class Loop:
         return rows
 
     def _segment(
-        self, engine: Engine, step: int, end: int, tick: Callable[[int], object]
+        self, engine: AnyEngine, step: int, end: int, tick: Callable[[int], object]
     ) -> list[Any]:
         """Steps within one block; the sums of the Stats of each seed, on the device."""
         block, period = step // self.block, self.algo.period

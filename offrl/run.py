@@ -5,14 +5,12 @@ The same cell again is skipped if it is complete, and continued, bit for bit, if
 
 import contextlib
 import multiprocessing
-import os
-import shutil
 import sys
 import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,30 +20,26 @@ from offrl import checkpoint, manifest, preempt
 from offrl.atomic import remove_leftovers
 from offrl.cell import Cell
 from offrl.claim import Claim, claim, holder
+from offrl.compiler import HAS_COMPILER, compiles, wants_compiler
 from offrl.data.atari import SIMULATOR
 from offrl.data.dataset import Dataset, check_fits
 from offrl.data.memory import require_memory
 from offrl.data.normalise import Normaliser, reward_scale
 from offrl.data.subset import subset
 from offrl.data.transitions import Transitions
-from offrl.engine import Engine, reproducible
-from offrl.envs.interface import Envs, EnvSpec
-from offrl.envs.make import make_envs
+from offrl.engine import reproducible
+from offrl.envs.interface import EnvSpec
 from offrl.errors import UserError
-from offrl.evaluate import evaluate
+from offrl.evaluations import Evaluations, Wait
+from offrl.graph import engine_for
 from offrl.loggers.interface import RunInfo
 from offrl.loop import Diverged, Loop
 from offrl.mirror import Mirror
-from offrl.policy import Policy, save_policy
+from offrl.policy import save_policy
 from offrl.record import EvalRow, Records
 from offrl.rng import generator
 from offrl.sources import Game, Task
 from offrl.versions import mismatch, numerics
-
-COMPILE_FROM = 20_000  # updates from which on compiling pays what it costs
-
-
-HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,9 @@ def run(cell: Cell) -> Outcome:
 
 
 def require(cell: Cell) -> None:
-    """Raises UserError where a cell cannot be run: `out` cannot be written."""
+    """Raises UserError where a cell cannot be run here: no such device, `out` cannot be written."""
+    if cell.runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("runtime.device=cuda: torch sees no CUDA device; use runtime=cpu")
     out = run_dir_of(cell).parent
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -101,15 +97,23 @@ def require(cell: Cell) -> None:
         raise UserError(f"out={cell.settings.out}: cannot be written: {e.strerror or e}") from e
 
 
+class _Point(NamedTuple):
+    """A step that a run can go on from."""
+
+    step: int
+    states: tuple[Any, ...]
+    wait: Wait | None  # for its evaluation, if one is due
+
+
 class _Run:
     """A run that this process owns: its directory, its manifest and the time that it took."""
 
     def __init__(self, cell: Cell, run_dir: Path, mine: Claim) -> None:
         self.cell, self.run_dir, self.claim = cell, run_dir, mine
         self.task: Task = cell.source.task(cell.robot)
-        self.device = torch.device("cpu")
+        self.device = torch.device(cell.runtime.device)
         simulator = SIMULATOR if isinstance(cell.robot, Game) else ()
-        self.numerics = numerics(self.device, cell.runtime.threads, _compile(cell), simulator)
+        self.numerics = numerics(self.device, cell.runtime.threads, compiles(cell), simulator)
         for name in (manifest.NAME, "*.csv", "*.safetensors"):
             remove_leftovers(run_dir, name)
         begun = manifest.begun(run_dir)
@@ -124,7 +128,7 @@ class _Run:
         for name in ("eval.csv", "train.csv", "policy.safetensors", manifest.NAME):
             (self.run_dir / name).unlink(missing_ok=True)
         content = manifest.new(self.cell, self.task, self.numerics)
-        if _wants_compile(self.cell) and not HAS_COMPILER:
+        if wants_compiler(self.cell) and not HAS_COMPILER:
             content["note"] = "eager: no C++ compiler was found (CXX, else g++)"
         self._start(content)
 
@@ -159,16 +163,35 @@ class _Run:
         self.manifest["normaliser"] = normaliser.to_json() if normaliser else None
         self.manifest["reward_scale"] = scale
         timer = self.clock.timer  # only now: other data may have started the run over
-        env = make_envs(self.task.env, s.eval_episodes)
         records = Records(self.run_dir)
         states = tuple(algo.init(generator(seed, "init", device=self.device)) for seed in s.seeds)
         step, states = checkpoint.load(self.run_dir, states) or (0, states)
         records.truncate_after(step)
         manifest.note_start(self.manifest, step)
-        engine = Engine(algo, states, compile=bool(self.numerics["compile"]))
+        engine = engine_for(self.device, algo, states, bool(self.numerics["compile"]))
         loop = Loop(algo, s.seeds, transitions, self.device, timer)
+        evaluations = Evaluations(
+            self.cell, self.task.env, normaliser, self.cell.runtime.eval_workers
+        )
+        pending: _Point | None = None  # where an evaluation may still be going on
         self._write("running", None)
-        with self._progress(step) as bar, self._mirror(step) as mirror:
+        with self._progress(step) as bar, self._mirror(step) as mirror, evaluations:
+
+            def keep(point: _Point) -> None:
+                """Writes what a point brought; the checkpoint last, for a restart goes on there."""
+                with timer("evaluation"):
+                    scores = self._append(point, records)
+                with timer("checkpoint"):
+                    self.claim.check()
+                    records.flush()
+                    save_policy(self.run_dir, algo, s.seeds, point.states, normaliser, point.step)
+                    checkpoint.save(self.run_dir, point.step, point.states)
+                    self.manifest["step"] = point.step
+                    self._write("running", None)
+                mirror.follow(records)
+                losses = {k: f"{v:.3g}" for k, v in rows[-1].stats.items()}
+                bar.set_postfix(({"score": f"{np.mean(scores):.1f}"} if scores else {}) | losses)
+
             while step < s.n_updates:
                 due = min(s.n_updates, (step // s.eval_every + 1) * s.eval_every)
                 stop = min(due, (step // loop.block + 1) * loop.block)
@@ -177,23 +200,17 @@ class _Run:
                 step = stop
                 if step < due and not preempt.asked():
                     continue
+                if pending is not None:
+                    keep(pending)
                 states = tuple(engine.states)
-                if step == due:
-                    with timer("evaluation"):
-                        scores = self._evaluate(states, normaliser, env, step, records)
-                with timer("checkpoint"):
-                    self.claim.check()
-                    records.flush()
-                    save_policy(self.run_dir, algo, s.seeds, states, normaliser, step)
-                    checkpoint.save(self.run_dir, step, states)
-                    self.manifest["step"] = step
-                    self._write("running", None)
-                mirror.follow(records)
+                with timer("evaluation"):
+                    wait = evaluations.start(step, states) if step == due else None
+                pending = _Point(step, states, wait)
+                if not evaluations.overlap or step == s.n_updates or preempt.asked():
+                    keep(pending)
+                    pending = None
                 if preempt.asked() and step < s.n_updates:
                     raise preempt.Preempted(f"asked to end; the same command goes on at {step}")
-                losses = {k: f"{v:.3g}" for k, v in rows[-1].stats.items()}
-                bar.set_postfix({"score": f"{np.mean(scores):.1f}", **losses})
-        env.close()
 
     def _data(self) -> Dataset:
         """The cell's transitions; checks that they are the ones that the run began with."""
@@ -224,22 +241,15 @@ class _Run:
         }
         return data
 
-    def _evaluate(
-        self,
-        states: tuple[Any, ...],
-        normaliser: Normaliser | None,
-        env: Envs,
-        step: int,
-        records: Records,
-    ) -> list[float]:
-        s, scores = self.cell.settings, []
-        for seed, state in zip(s.seeds, states, strict=True):
-            policy = Policy(self.cell.algo, state, normaliser)
-            noise_dim = self.cell.algo.act_noise_dim
-            episodes = evaluate(policy, env, s.eval_episodes, noise_dim, (seed, "eval", step))
+    def _append(self, point: "_Point", records: Records) -> list[float]:
+        """The rows of an evaluation, once it is done; its scores."""
+        scores: list[float] = []
+        if point.wait is None:
+            return scores
+        for seed, episodes in zip(self.cell.settings.seeds, point.wait(), strict=True):
             score = self.task.score.normalise(np.array([e.return_ for e in episodes]))
             records.append_eval(
-                EvalRow(seed, step, *e, x) for e, x in zip(episodes, score, strict=True)
+                EvalRow(seed, point.step, *e, x) for e, x in zip(episodes, score, strict=True)
             )
             scores += score.tolist()
         return scores
@@ -277,13 +287,3 @@ class _Run:
             position=int(worker) - 1 if worker else 0,
             mininterval=0.5,
         )
-
-
-def _compile(cell: Cell) -> bool:
-    """Whether to compile: decided once, from the whole length of the run."""
-    return _wants_compile(cell) and HAS_COMPILER  # eager is the fallback
-
-
-def _wants_compile(cell: Cell) -> bool:
-    long = cell.settings.n_updates >= COMPILE_FROM
-    return cell.runtime.compile == "true" or (cell.runtime.compile == "auto" and long)

@@ -1,0 +1,69 @@
+"""Evaluations in other processes, while training goes on: the same files, killed or not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from harness import complete, complete_in_child, interrupted, litter, manifest, results, tiny
+
+from offrl.run import run
+
+AGAIN = ("n_updates=80", "norm_obs=true", "seeds=[0,1]")
+WORKERS = "runtime.eval_workers=2"
+
+
+@pytest.fixture(scope="module")
+def expected(hopper: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return results(complete(tiny(hopper, tmp_path_factory.mktemp("here"), *AGAIN)))
+
+
+@pytest.mark.full
+def test_where_an_evaluation_runs_does_not_matter(
+    hopper: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    run_dir = complete_in_child(tiny(hopper, tmp_path, *AGAIN, WORKERS))
+    assert results(run_dir) == expected
+    assert litter(run_dir) == []
+    assert manifest(run_dir)["step"] == 80
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("write", [3, 6, 8, 11, 15])
+def test_an_interrupted_run_goes_on_from_its_last_whole_point(
+    write: int, hopper: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    """Killed at one of its writes while the next evaluation is under way."""
+    run_dir = interrupted(tiny(hopper, tmp_path, *AGAIN, WORKERS), write)
+    assert manifest(run_dir)["status"] == "running"
+    complete_in_child(tiny(hopper, tmp_path, *AGAIN, WORKERS))
+    assert results(run_dir) == expected
+
+
+@pytest.mark.full
+def test_an_action_that_is_not_finite_is_divergence(hopper: Path, tmp_path: Path) -> None:
+    """It is found one point later than it is met."""
+    outcome = run(tiny(hopper, tmp_path, "algo.lr=1e38", WORKERS))
+    assert outcome.status == "diverged"
+
+
+def test_no_device(hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    outcome = run(tiny(hopper, tmp_path, "runtime=cuda"))
+    assert outcome.status == "failed"
+    assert "runtime.device=cuda: torch sees no CUDA device" in outcome.message
+    assert not outcome.run_dir.exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_a_gpu(hopper: Path, tmp_path: Path) -> None:
+    """Repeated, and interrupted, it has the same bits."""
+    runs = [
+        complete_in_child(tiny(hopper, tmp_path / name, *AGAIN, "runtime=cuda"))
+        for name in ("a", "b")
+    ]
+    assert results(runs[0]) == results(runs[1])
+    killed = interrupted(tiny(hopper, tmp_path / "c", *AGAIN, "runtime=cuda"), 6)
+    complete_in_child(tiny(hopper, tmp_path / "c", *AGAIN, "runtime=cuda"))
+    assert results(killed) == results(runs[0])
+    assert manifest(killed)["numerics"]["device"] == "cuda"
