@@ -1,4 +1,4 @@
-# make demo: the first result table.  make test: the tests.  Both set everything up first.
+# make demo: the first result table (demo-atari: that of the discrete half).  make test: the tests.  Both set everything up first.
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
@@ -6,11 +6,15 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint setup peers clean
+.PHONY: demo demo-atari test test-full lint setup peers clean
 
 demo: $(READY)
 	$(PY) benchmarks/train.py experiment=demo; status=$$?; \
 	$(PY) benchmarks/report.py tables --runs runs --suite demo --figure runs/demo.svg; exit $$status
+
+demo-atari: $(READY)
+	$(PY) benchmarks/train.py experiment=demo_atari; status=$$?; \
+	$(PY) benchmarks/report.py tables --runs runs --suite demo_atari; exit $$status
 
 test: lint
 	$(PY) -m pytest -n auto --dist loadfile -m "not full"
