@@ -86,7 +86,8 @@ def _search(launch: Callable[[], object], base: "Cell", search: "Search") -> int
     folder = search.folder(base)
     folder.mkdir(parents=True, exist_ok=True)
     ended = _launch(launch, {FOLDER: str(folder)})
-    return conclude(base, search) if ended else 1
+    concluded = conclude(base, search)  # also where Optuna gives up because all have failed
+    return concluded if ended else 1
 
 
 def _dry_run(cells: "Sequence[Cell]") -> int:
