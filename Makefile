@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-atari test test-full lint setup peers clean
+.PHONY: demo demo-atari test test-full test-cluster lint setup peers clean
 
 demo: $(READY)
 	$(PY) benchmarks/train.py experiment=demo; status=$$?; \
@@ -19,8 +19,13 @@ demo-atari: $(READY)
 test: lint
 	$(PY) -m pytest -n auto --dist loadfile -m "not full"
 
-test-full: lint
-	$(PY) -m pytest -n auto --dist loadfile
+test-full: lint $(READY)-cluster
+	$(PY) -m pytest -n auto --dist loadfile -m "not slurm and not ray"
+	$(PY) -m pytest -n 0 -rs -m "slurm or ray"
+
+# the launchers that need a scheduler; what cannot be run here is skipped with its reason
+test-cluster: $(READY)-cluster
+	$(PY) -m pytest -n 0 -rs -m "slurm or ray"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -39,6 +44,12 @@ $(READY): pyproject.toml constraints.txt
 # other libraries for benchmarks/speed.py to be measured beside
 peers: $(READY)
 	$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt --no-deps -r benchmarks/timing/peers.txt
+
+# where something cannot be installed, its tests are skipped and say so
+$(READY)-cluster: $(READY)
+	-$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[dev,cluster]' && touch $@
+	-if test "$$(id -u)" = 0 && ! command -v slurmctld >/dev/null; then apt-get -qq update && \
+	  apt-get -qq install -y --no-install-recommends slurm-wlm munge >/dev/null; fi
 
 clean:
 	rm -rf $(VENV)
