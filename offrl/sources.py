@@ -3,7 +3,7 @@
 A source binds data, environment and score reference together, so that they cannot be mismatched.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -173,6 +173,15 @@ class AtariGames:
     n_transitions: int
     epsilon: float
     seed: int
+    # how the games are played: the fields of AtariSettings
+    sticky_actions: float
+    noop_max: int
+    frame_skip: int
+    fire_reset: bool
+    fire_after_life_loss: bool
+    episodic_life: bool
+    clip_rewards: bool
+    max_episode_steps: int
 
     unhashed: ClassVar[tuple[str, ...]] = ()
 
@@ -186,12 +195,18 @@ class AtariGames:
         return f"atari/{_game(env)}/{self.quality}-{atari.VERSION}"
 
     def task(self, env: Env) -> Task:
-        return _atari_task(_game(env), atari.as_gathered(_game(env)))
+        return _atari_task(_game(env), self._played(env))
 
     def open(self, env: Env) -> Dataset:
         record = atari.record_of(_game(env))
         atari.check_actions(_game(env), record["actions"], f"offrl/policies/atari/{env.name}.json")
-        return atari.own_games(_game(env), self.n_transitions, self.epsilon, self.seed, cache_dir())
+        return atari.own_games(
+            self._played(env), self.n_transitions, self.epsilon, self.seed, cache_dir()
+        )
+
+    def _played(self, env: Env) -> AtariSettings:
+        switches = {f.name for f in fields(AtariSettings)} - {"game"}
+        return AtariSettings(_game(env), **{k: getattr(self, k) for k in switches})
 
 
 @dataclass(frozen=True)

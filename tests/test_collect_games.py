@@ -15,7 +15,7 @@ from test_online import collect, left, quiet
 
 from offrl import behaviour_game
 from offrl.algos.qrdqn import QRDQN
-from offrl.data.atari import VERSION, as_gathered, own_behaviour, record_of
+from offrl.data.atari import VERSION, own_behaviour, record_of
 from offrl.data.atari_file import read_meta, unpack_atari
 from offrl.data.digest import sha256_file
 from offrl.envs.atari import AtariSettings, AtariVector
@@ -121,9 +121,9 @@ def test_publish(trained: Online, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert record["training"] == {"algo": ALGO, "seed": 0, "threads": 1, "compile": False}
     assert len(said) == 3
     monkeypatch.setattr("offrl.data.atari.POLICIES", folder)
-    assert as_gathered("pong") == PLAYED
     assert record_of("pong") == record
-    behaviour = own_behaviour("pong")
+    assert AtariSettings(**record["env"]) == PLAYED
+    behaviour = own_behaviour(PLAYED)
     assert behaviour.algo["n_quantiles"] == 1
     assert behaviour.tensors["critic"].dtype == torch.float32
     returns = behaviour_game._returns(

@@ -46,7 +46,7 @@ POLICIES = files("offrl") / "policies" / "atari"
 def record_of(game: str) -> dict[str, Any]:
     """The provenance record of a game's behaviour policy.  UserError if there is none.
 
-    Keys that are read here: env (the fields of AtariSettings), actions (their names), algo (as in
+    Keys that are read here: actions (their names), algo (as in
     conf/algo), policy.sha256.
     """
     path = POLICIES / f"{game}.json"
@@ -57,11 +57,6 @@ def record_of(game: str) -> dict[str, Any]:
         )
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
-
-
-def as_gathered(game: str) -> AtariSettings:
-    """How the embedded policy of a game plays: whole games, rewards as they are."""
-    return AtariSettings(**record_of(game)["env"])
 
 
 def as_evaluated(settings: AtariSettings) -> AtariSettings:
@@ -86,8 +81,11 @@ class Behaviour(NamedTuple):
     sha256: str  # of the file that these come from
 
 
-def own_behaviour(game: str) -> Behaviour:
-    """The embedded policy of a game.  UserError where there is none, or not the recorded one."""
+def own_behaviour(settings: AtariSettings) -> Behaviour:
+    """The embedded policy of a game, to play it so.  UserError where there is none, or not the
+    recorded one.
+    """
+    game = settings.game
     record = record_of(game)
     with as_file(POLICIES / f"{game}.safetensors") as path:
         tensors, _ = load_tensors(path)
@@ -95,16 +93,18 @@ def own_behaviour(game: str) -> Behaviour:
     if sha256 != record["policy"]["sha256"]:
         raise UserError(f"offrl/policies/atari/{game}.safetensors: not what {game}.json records")
     kept = {k: x.float() for k, x in tensors.items()}  # it may be in half precision
-    return Behaviour(as_gathered(game), record["algo"], kept, sha256)
+    return Behaviour(settings, record["algo"], kept, sha256)
 
 
-def own_games(game: str, n: int, epsilon: float, seed: int, cache_root: Path) -> Dataset:
+def own_games(
+    settings: AtariSettings, n: int, epsilon: float, seed: int, cache_root: Path
+) -> Dataset:
     """`n` transitions of a game's own policy, from the cache or played now.
 
     The cache is addressed by everything that the data depends on; the digest is one of the bytes
     that came out.
     """
-    behaviour = own_behaviour(game)
+    game, behaviour = settings.game, own_behaviour(settings)
     made_from = origin(behaviour, n, epsilon, seed)
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
     dataset_id = f"atari/{game}/qrdqn-{VERSION}"
