@@ -24,8 +24,7 @@ from offrl.checkpoint import load_tensors, save_tensors
 from offrl.config import build
 from offrl.data import atari
 from offrl.data.digest import sha256_file
-from offrl.envs.atari import AtariSettings
-from offrl.envs.make import action_names
+from offrl.envs.atari import AtariSettings, action_names
 from offrl.evaluate import CHUNK, evaluate
 from offrl.online import Online, policy_path
 from offrl.rng import generator

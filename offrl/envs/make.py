@@ -7,10 +7,8 @@ from omegaconf import OmegaConf
 
 from offrl.config import typed
 from offrl.envs.atari import AtariSettings, AtariVector, atari_spec
-from offrl.envs.atari import action_names as action_names
 from offrl.envs.interface import Envs, EnvSpec
 from offrl.envs.vector import VectorEnv, env_spec
-from offrl.errors import UserError
 
 ATARI = "atari/"  # atari/pong; every other id is Gymnasium's
 
@@ -45,8 +43,5 @@ def atari(settings: AtariSettings) -> EnvRef:
 
 def atari_settings(env: EnvRef) -> AtariSettings:
     """The game that a reference means.  UserError for one that says too little, or too much."""
-    try:
-        values = {"game": env.id.removeprefix(ATARI), **env.settings}
-        return AtariSettings(**typed(OmegaConf.create(values), AtariSettings, env.id))
-    except TypeError as e:
-        raise UserError(f"{env.id}: {e}") from e
+    values = {**env.settings, "game": env.id.removeprefix(ATARI)}
+    return AtariSettings(**typed(OmegaConf.create(values), AtariSettings, env.id))
