@@ -23,13 +23,15 @@ sac: Any = import_module("tianshou.algorithm.modelfree.sac")
 ddpg: Any = import_module("tianshou.algorithm.modelfree.ddpg")
 
 
-def training(p: Problem, make: Callable[[Any], Any]) -> Work:
-    """The training step of tianshou's OfflineTrainer."""
+def training(p: Problem, make: Callable[[Any], Any]) -> Work | None:
+    """The training step of tianshou's OfflineTrainer; None for what tianshou does not have."""
+    algo = make(p.algo)
+    if algo is None:
+        return None
     obs, action, reward, next_obs = p.arrays()
     truncated = np.arange(1, len(obs) + 1) % EPISODE == 0
     no = np.zeros_like(truncated)
     buffer = data.ReplayBuffer.from_data(obs, action, reward, no, truncated, truncated, next_obs)
-    algo = make(p.algo)
 
     def work(steps: int) -> None:
         with torch_utils.policy_within_training_step(algo.policy):

@@ -75,6 +75,8 @@ def _bcq(a: Any) -> Any:
 
 
 def _cql(a: Any) -> Any:
+    if a.n_quantiles == 1:  # refused there
+        return None
     return algorithms.DiscreteCQL(min_q_weight=a.min_q_weight, **_quantiles(a))
 
 
