@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from offrl.config import algorithm_class, build, target_class, typed
+from offrl.config import algorithm_class, build, explain, target_class, typed
 from offrl.envs.make import spec_of
 from offrl.errors import UserError
 from offrl.loggers.interface import Logger
@@ -188,6 +189,12 @@ def _settings(cfg: DictConfig) -> Settings:
     if unknown:
         raise UserError(f"{unknown[0]}: unknown key; there are {', '.join(sorted(allowed))}")
     plain = OmegaConf.masked_copy(cfg, sorted(allowed))
+    try:
+        for k in allowed:
+            if OmegaConf.is_interpolation(cfg, k):  # into what the copy lacks
+                plain[k] = cfg[k]
+    except OmegaConfBaseException as e:
+        raise UserError(explain(e, "", sorted(allowed))) from e
     s = Settings(**typed(plain, Settings, ""))
     for key in ("n_updates", "eval_every", "eval_episodes", "batch_size", "n_step"):
         if getattr(s, key) < 1:
