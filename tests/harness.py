@@ -152,8 +152,8 @@ def interrupted(c: Cell, n: int) -> Path:
     return run_dir_of(c)
 
 
-def spawn(*args: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
-    """The real command in a process of its own."""
+def spawn(*args: str, cwd: Path, new_group: bool = False, **env: str) -> "subprocess.Popen[str]":
+    """The real command in a process of its own, or in a group of its own with its workers."""
     return subprocess.Popen(
         [sys.executable, str(TRAIN), *args],
         cwd=cwd,
@@ -161,6 +161,7 @@ def spawn(*args: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=new_group,
     )
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A SLURM of one node on the loopback address, for tests: no systemd, nothing outside FOLDER.
-#   tests/slurm_node.sh start FOLDER [CPUS]    prints the SLURM_CONF to use
+#   tests/slurm_node.sh start FOLDER [CPUS]    prints the SLURM_CONF to use; FOLDER/bin goes to PATH
 #   tests/slurm_node.sh stop FOLDER
 # Needs root and the packages slurm-wlm and munge; says what is missing, and exits with 3.
 set -euo pipefail
@@ -70,6 +70,22 @@ OverTimeLimit=0
 NodeName=$host NodeAddr=127.0.0.1 CPUs=${3:-2} RealMemory=4000 State=UNKNOWN
 PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
+
+# submitit learns from the accounting that a job was cancelled; ours has only the controller's memory
+mkdir "$folder/bin"
+cat >"$folder/bin/sacct" <<'SACCT'
+#!/bin/sh
+echo 'JobID|State|NodeList'
+scontrol -o show jobs | awk '/JobId=/ {
+  split("", v)
+  for (i = 1; i <= NF; i++) { split($i, p, "="); v[p[1]] = substr($i, length(p[1]) + 2) }
+  task = v["ArrayTaskId"]
+  if (task ~ /[-,%]/) task = "[" task "]"
+  id = v["ArrayJobId"] == "" ? v["JobId"] : v["ArrayJobId"] "_" task
+  print id "|" v["JobState"] "|" v["NodeList"]
+}'
+SACCT
+chmod 755 "$folder/bin/sacct"
 
 slurmctld -c >&2 || { stop; echo "slurmctld does not start"; exit 3; }
 slurmd >&2 || { stop; echo "slurmd does not start"; exit 3; }

@@ -33,6 +33,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert started.returncode == 0
     with pytest.MonkeyPatch.context() as m:
         m.setenv("SLURM_CONF", started.stdout.strip())
+        m.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
         yield
         subprocess.run([str(SCRIPT), "stop", str(folder)], check=True)
 
@@ -80,7 +81,7 @@ def test_cancelled_in_the_middle_and_the_same_command_again(
     wait_for(lambda: any(status(c) == "running" for c in cells), launcher, 60)
     (job,) = array_jobs(out)
     subprocess.run(["scancel", job], check=True)
-    _, err = launcher.communicate(timeout=180)
+    _, err = launcher.communicate(timeout=300)
     assert launcher.returncode == 1
     assert "once more" not in err, "what was cancelled is not started behind one's back"
     assert array_jobs(out) == [job]
