@@ -20,9 +20,10 @@ SOURCE = "tianshou_seed"  # of the published numbers
 NOTE = (
     "Returns of whole games, unclipped, and in brackets the human-normalised score. `online "
     "expert`: the agent that made the data, without its random actions; `behaviour`: the mean of "
-    "the data's whole games, – where it holds none. Rows `published`: examples/offline/README.md of "
-    "thu-ml/tianshou, PR #996, on data of its own of that size; neither seeds nor protocol are "
-    "stated, most likely each number is the best of several evaluations of a single run."
+    "the data's whole games, – where it holds none. Rows `published`: "
+    "examples/offline/README.md of thu-ml/tianshou, PR #996, on data of its own of that size; "
+    "neither seeds nor protocol are stated, most likely each number is the best of several "
+    "evaluations of a single run."
 )
 
 
