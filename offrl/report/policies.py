@@ -1,4 +1,4 @@
-"""The table of behaviour policies, from their provenance records."""
+"""The tables of behaviour policies, from their provenance records."""
 
 import json
 from pathlib import Path
@@ -34,4 +34,31 @@ def policies(folder: Path) -> str:
         f"Return, mean ± standard deviation over {'/'.join(map(str, sorted(episodes)))} episodes "
         "of the exploring policy, from start states that no evaluation of its training has used."
     )
-    return f"\n{markdown(header, rows)}\n{caption}\n\n"
+    return f"\n{markdown(header, rows)}\n{caption}\n\n{games(folder / 'atari')}"
+
+
+def games(folder: Path) -> str:
+    """One row per game: the return of its policy over fresh games; empty if there is none."""
+    header = [("game", False), ("return", True), ("trained", True), ("made with", False)]
+    rows, episodes = [], set()
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        made = record["policy"]
+        episodes.add(made["fresh_episodes"])
+        rows.append(
+            [
+                path.stem,
+                f"{made['return_mean']:.1f} ± {made['return_std']:.1f}",
+                f"{record['trained_steps']:,} steps",
+                f"{record['algo']['name']}, seed {record['training']['seed']}, "
+                f"ale-py {record['numerics']['ale-py']}",
+            ]
+        )
+    if not rows:
+        return ""
+    caption = (
+        "Return, mean ± standard deviation over "
+        f"{'/'.join(map(str, sorted(episodes)))} whole games of the policy, from starts that no "
+        "evaluation of its training has used; data is gathered with 20% random actions."
+    )
+    return f"{markdown(header, rows)}\n{caption}\n\n"
