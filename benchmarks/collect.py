@@ -17,6 +17,7 @@ from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a clone works uninstalled
@@ -25,12 +26,16 @@ sys.path.insert(0, str(ROOT))  # a clone works uninstalled
 @hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
 def main(cfg: DictConfig) -> None:
     from offrl import behaviour, behaviour_game
+    from offrl.config import explain
     from offrl.engine import reproducible
     from offrl.errors import UserError
 
     reproducible(cfg.threads)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
+        try:
+            config: Any = OmegaConf.to_container(cfg, resolve=True)
+        except OmegaConfBaseException as e:
+            raise UserError(explain(e, "", [])) from e
         run, played = online(cfg)
         train(run)
         if cfg.publish and played is None:

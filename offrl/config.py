@@ -3,6 +3,7 @@
 import math
 from dataclasses import fields, is_dataclass, make_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.utils import get_class
@@ -16,8 +17,13 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from offrl.envs.atari import rom_id
 from offrl.errors import UserError
 from offrl.types import AnyAlgorithm, Spec
+
+OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
+OmegaConf.register_new_resolver("rom", rom_id, replace=True)
+OmegaConf.register_new_resolver("share", lambda part, n: round(part * n), replace=True)
 
 
 def target_class(node: DictConfig, where: str) -> type[Any]:
@@ -93,6 +99,11 @@ def explain(e: OmegaConfBaseException, where: str, names: list[str]) -> str:
     inner = e.full_key or e.key
     key = ".".join(str(k) for k in (where, inner) if k)
     first_line = str(e).splitlines()[0]
+    _, from_resolver, said = first_line.partition(
+        "UserError raised while resolving interpolation: "
+    )
+    if from_resolver:
+        return said.removeprefix(" interpolation: ")
     match e:
         case ConfigKeyError():
             return f"{key}: unknown key; {where} has {', '.join(names)}"

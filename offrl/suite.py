@@ -26,9 +26,6 @@ CONFIG = "train"
 # what Hydra looks for below hydra/ -> the extra that brings it
 EXTRAS = {"launcher/submitit_slurm": "slurm", "launcher/ray": "ray", "sweeper/optuna": "optuna"}
 
-OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
-OmegaConf.register_new_resolver("share", lambda part, n: round(part * n), replace=True)
-
 
 @dataclass(frozen=True)
 class Plan:

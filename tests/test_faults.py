@@ -122,7 +122,7 @@ def fill(disk: Path, but: int) -> None:
 )
 def test_a_full_disk(hopper: Path, tmp_path: Path, small_disk: Path, left: int, file: str) -> None:
     """While a record, the policy or the checkpoint is written; with room, it goes on, equal."""
-    args = ("algo.hidden=[64,64]", "eval_episodes=50")  # files of more than a page
+    args = ("algo.hidden=[64,64]", "eval_episodes=100")  # files of several pages
     whole = results(complete(tiny(hopper, tmp_path / "whole", *args)))
     c = tiny(hopper, small_disk / "o", *args)
     run_dir = interrupted(c, 6)
