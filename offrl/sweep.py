@@ -117,11 +117,12 @@ def _sweep(launch: Callable[[], object], cells: "Sequence[Cell]") -> int:
         if len(unstarted) == len(todo):
             break
         todo = unstarted
+    begun = cells
     if slurm.used():  # one job that is cancelled ends Hydra's wait for the others
         slurm.wait(run_dir_of(cells[0]).parent / ".hydra")
-        todo = [c for c in todo if status(c) != "none"]  # cancelled before it began
+        begun = [c for c in cells if status(c) != "none"]  # not cancelled before it began
     if not preempt.asked():
-        _finish_left(launch, todo)
+        _finish_left(launch, begun)
     return _summary(cells)
 
 
