@@ -132,14 +132,14 @@ def _critic(run: Online, step: int) -> Tensor:
 
 
 def _returns(
-    run: Online, algo: Any, critic: Tensor, skip: int, episodes: int
+    run: Online, algo: Any, critic: Tensor, first: int, episodes: int
 ) -> NDArray[np.float64]:
-    """Of `episodes` evaluation episodes after the first `skip` ones."""
+    """Of `episodes` evaluation episodes from number `first` on."""
     state = algo.init(generator(0, "init"))._replace(critic=critic)
     env = run.make_eval_env(CHUNK)
     address = (run.seed, "record")
     found = evaluate(
-        lambda o, z: algo.act(state, o, z), env, skip + episodes, algo.act_noise_dim, address
+        lambda o, z: algo.act(state, o, z), env, episodes, algo.act_noise_dim, address, first
     )
     env.close()
-    return np.array([e.return_ for e in found[skip:]])
+    return np.array([e.return_ for e in found])

@@ -100,7 +100,7 @@ def reproducible(threads: int) -> None:
 
 def keep_memory() -> None:
     """Has the C library keep large freed blocks, where it can be told to, instead of giving them
-    back: getting pages anew costs a sixth of an update with 10 MB of parameters.
+    back: getting the pages of large parameters anew is a notable part of an update.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc

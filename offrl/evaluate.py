@@ -41,8 +41,9 @@ def evaluate(
     episodes: int,
     noise_dim: int = 0,
     noise_address: tuple[Address, ...] = (),
+    first: int = 0,
 ) -> list[Episode]:
-    """Runs episodes 0 to `episodes` - 1, `env.n` at a time, to their ends.
+    """Runs `episodes` episodes from number `first` on, `env.n` at a time, to their ends.
 
     At each step the policy gets `noise_dim` standard normal numbers for each episode, drawn one
     step after the other from the address (*noise_address, "noise", episode).  Make the environments
@@ -51,7 +52,8 @@ def evaluate(
     """
     done: list[Episode] = []
     while len(done) < episodes:
-        wave = range(len(done), min(episodes, len(done) + env.n))
+        begun = first + len(done)
+        wave = range(begun, min(first + episodes, begun + env.n))
         noises = [generator(*noise_address, "noise", k) for k in wave] if noise_dim else []
         done += _wave(policy, env, wave, noise_dim, noises)
     return done

@@ -160,9 +160,7 @@ class _Run:
             normaliser = Normaliser.fit(data.states, data.index) if s.norm_obs else None
             scale = reward_scale(data) if s.norm_reward else 1.0
             # on a GPU the frames, too: its graph of an update gathers the batch
-            transitions = Transitions(
-                data, s.gamma, s.n_step, normaliser, self.device, scale, frames_on=self.device
-            )
+            transitions = Transitions(data, s.gamma, s.n_step, normaliser, self.device, scale)
         self.manifest["normaliser"] = normaliser.to_json() if normaliser else None
         self.manifest["reward_scale"] = scale
         timer = self.clock.timer  # only now: other data may have started the run over

@@ -140,3 +140,9 @@ def test_no_gradient_and_a_finite_action() -> None:
     evaluate(policy, env, 2)
     with pytest.raises(FloatingPointError, match="WalkTest-v0: the policy gave an action"):
         evaluate(lambda obs, _: torch.full((CHUNK, 1), torch.nan), env, 2)
+
+
+def test_later_episodes_are_the_same_by_themselves() -> None:
+    env = VectorEnv("WalkTest-v0", 4)
+    whole = evaluate(network(env, 0.5), env, 23, 1, (0, "later"))
+    assert evaluate(network(env, 0.5), env, 18, 1, (0, "later"), first=5) == whole[5:]

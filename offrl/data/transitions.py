@@ -19,8 +19,7 @@ class Transitions:
     computed beforehand costs 8 bytes per transition, whatever n.  Nothing reaches across the end
     of an episode: there the sum has m < n terms and the bootstrap looks at the m-th next state,
     with gamma^m, or with 0 if the m-th step terminated.  `reward_scale` multiplies every reward.
-    Frames are kept on `frames_on`, in the map if that is the CPU; then only the stacks of a batch
-    are sent to `device`, which a CUDA graph cannot hold.
+    All of it lies on `device` (on the CPU in the map), for a CUDA graph can fetch nothing elsewhere.
     """
 
     def __init__(
@@ -31,18 +30,15 @@ class Transitions:
         normaliser: Normaliser | None,
         device: torch.device | str,
         reward_scale: float = 1.0,
-        frames_on: torch.device | str = "cpu",
     ) -> None:
         if n_step < 1:
             raise ValueError(f"n_step is {n_step}; it must be at least 1")
         self.gamma = gamma
         self.n_step = n_step
         self.normaliser = None if normaliser is None else normaliser.to(device)
-        self.device = torch.device(device)
-        home = frames_on if dataset.index.ndim == 2 else device
-        self.states = _tensor(dataset.states, home)  # [M, D] or [M, 84, 84]
-        self.index = _tensor(dataset.index, home)  # [N] or [N, 4]
-        self.next_index = _tensor(dataset.next_index, home)
+        self.states = _tensor(dataset.states, device)  # [M, D] or [M, 84, 84]
+        self.index = _tensor(dataset.index, device)  # [N] or [N, 4]
+        self.next_index = _tensor(dataset.next_index, device)
         self.action = _tensor(dataset.action, device)  # [N, A] or [N]
         reward = dataset.reward
         if reward_scale != 1:
@@ -80,10 +76,10 @@ class Transitions:
         )
 
     def _states(self, column: Tensor, rows: Tensor) -> Tensor:
-        at = column.index_select(0, rows.to(column.device))  # [n] or [n, 4]
+        at = column.index_select(0, rows)  # [n] or [n, 4]
         states = self.states.index_select(0, at.view(-1))
         if at.ndim == 2:
-            states = states.view(*at.shape, *states.shape[1:]).to(self.device)
+            states = states.view(*at.shape, *states.shape[1:])
         return states if self.normaliser is None else self.normaliser(states)
 
     def _reward(self, rows: Tensor, last: Tensor) -> Tensor:
