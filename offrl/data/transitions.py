@@ -19,7 +19,7 @@ class Transitions:
     computed beforehand costs 8 bytes per transition, whatever n.  Nothing reaches across the end
     of an episode: there the sum has m < n terms and the bootstrap looks at the m-th next state,
     with gamma^m, or with 0 if the m-th step terminated.  `reward_scale` multiplies every reward.
-    All of it lies on `device` (on the CPU in the map), for a CUDA graph can fetch nothing elsewhere.
+    All of it lies on `device` (on the CPU in the map): a CUDA graph can fetch nothing elsewhere.
     """
 
     def __init__(
