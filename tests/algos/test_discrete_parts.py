@@ -48,15 +48,17 @@ def test_it_is_torchs_convolutions_on_pixels_divided_by_255(shape: tuple[int, ..
         torch.testing.assert_close(out, expected.detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_filters_start_uniform_within_torchs_bounds() -> None:
+def test_filters_start_orthogonal_and_keep_the_size_of_what_differs() -> None:
     body = NatureCNN(ATARI)
     theta = body.init(generator(0))
     assert torch.equal(theta, body.init(generator(0)))
+    assert not torch.equal(theta, body.init(generator(1)))
     for out, *rest in body.shapes:
-        fan_in = math.prod(rest)
-        part, theta = theta.split([out * (fan_in + 1), theta.numel() - out * (fan_in + 1)])
-        assert part.abs().max() <= 1 / math.sqrt(fan_in)
-        assert float(part.std()) == pytest.approx(1 / math.sqrt(3 * fan_in), rel=0.05)
+        sizes = [out * math.prod(rest), out]
+        filters, bias, theta = theta.split([*sizes, theta.numel() - sum(sizes)])
+        gram = filters.view(out, -1) @ filters.view(out, -1).T
+        torch.testing.assert_close(gram, 2 * torch.eye(out), atol=1e-5, rtol=0)
+        assert (bias == 0).all()
 
 
 def test_heads_share_the_body_and_nothing_else() -> None:
