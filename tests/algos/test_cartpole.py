@@ -1,6 +1,8 @@
 """The discrete algorithms balance a pole; broken ones do not."""
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cartpole
@@ -12,7 +14,9 @@ from torch import Tensor
 
 from offrl.algos.discrete_crr import DiscreteCRR, expected
 from offrl.engine import Engine
+from offrl.envs.vector import VectorEnv
 from offrl.nn.discrete import of_actions
+from offrl.online import Online
 from offrl.rng import generator
 from offrl.types import Transition
 
@@ -144,3 +148,31 @@ def test_who_does_not_look_ahead_learns_nothing_from_them(name: str) -> None:
     policy = train(learner(name, BOLD), without_next(cartpole.data(*RANDOM)[0]), 2000)
     with pytest.raises(AssertionError):
         assert_learns_from_random_actions(policy)
+
+
+@pytest.mark.parametrize(("lr", "learns"), [(1e-3, True), (0.0, False)])
+@pytest.mark.filterwarnings("ignore:.*CartPole-v0 is out of date")
+def test_qrdqn_learns_from_what_it_gathers(tmp_path: Path, lr: float, learns: bool) -> None:
+    env_id = "CartPole-v0"  # that of 200 steps
+    changes = {**BOLD["qrdqn"], "lr": lr, "eps_steps": 1000}
+    returns: list[float] = []
+    Online(
+        algo=algorithm("qrdqn", cartpole.SPEC, **changes),
+        env_id=env_id,
+        make_env=partial(VectorEnv, env_id),
+        make_eval_env=partial(VectorEnv, env_id),
+        gamma=cartpole.GAMMA,
+        n_step=3,
+        seed=0,
+        train_steps=4000,
+        start_steps=400,
+        n_envs=4,
+        steps_per_update=2,
+        capacity=4000,
+        eval_every=1000,
+        eval_episodes=10,
+        out=tmp_path,
+        compile=False,
+    ).train(lambda step, mean, speed: returns.append(mean))
+    assert len(returns) == 4
+    assert (min(returns[-2:]) >= 190) == learns
