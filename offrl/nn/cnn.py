@@ -46,13 +46,17 @@ class NatureCNN:
     def init(self, g: Generator) -> Tensor:
         """theta [P]: orthogonal filters (Saxe et al. 2014) with the gain of ReLU, biases 0.
 
-        Torch's own start shrinks what differs between two images from layer to layer; on Pong,
-        whose images are nearly equal, learners then stand still for 10,000 updates and more.
+        Two images of a game differ in a few pixels, and torch's own start makes less of them with
+        every layer: learners stand still for thousands of updates (docs/decisions/0005).  So the
+        first filters add up to 0, which hides what is uniform, and are larger by sqrt(fan_in).
         """
-        parts = []
+        parts: list[Tensor] = []
         for out, *fan_in in self.shapes:
-            filters = torch.empty(out, math.prod(fan_in), device=g.device)
-            parts += [orthogonal_(filters, math.sqrt(2), g).view(-1), filters.new_zeros(out)]
+            n = math.prod(fan_in)
+            filters = orthogonal_(torch.empty(out, n, device=g.device), math.sqrt(2), g)
+            if not parts:
+                filters = (filters - filters.mean(1, keepdim=True)) * math.sqrt(n)
+            parts += [filters.view(-1), filters.new_zeros(out)]
         return torch.cat(parts)
 
     def __call__(self, theta: Tensor, obs: Tensor) -> Tensor:

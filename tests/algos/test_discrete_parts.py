@@ -48,17 +48,24 @@ def test_it_is_torchs_convolutions_on_pixels_divided_by_255(shape: tuple[int, ..
         torch.testing.assert_close(out, expected.detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_filters_start_orthogonal_and_keep_the_size_of_what_differs() -> None:
+def test_filters_start_orthogonal_and_the_first_ones_blind_to_what_is_uniform() -> None:
     body = NatureCNN(ATARI)
     theta = body.init(generator(0))
     assert torch.equal(theta, body.init(generator(0)))
     assert not torch.equal(theta, body.init(generator(1)))
+    parts = []
     for out, *rest in body.shapes:
         sizes = [out * math.prod(rest), out]
         filters, bias, theta = theta.split([*sizes, theta.numel() - sum(sizes)])
-        gram = filters.view(out, -1) @ filters.view(out, -1).T
-        torch.testing.assert_close(gram, 2 * torch.eye(out), atol=1e-5, rtol=0)
+        parts.append(filters.view(out, -1))
         assert (bias == 0).all()
+    first, *others = parts
+    for filters in others:
+        gram = filters @ filters.T
+        torch.testing.assert_close(gram, 2 * torch.eye(len(filters)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(first.mean(1), torch.zeros(32), atol=1e-5, rtol=0)
+    gram = first @ first.T / 256  # orthogonal, but for the means that were taken off
+    torch.testing.assert_close(gram, 2 * torch.eye(32), atol=0.1, rtol=0)
 
 
 def test_heads_share_the_body_and_nothing_else() -> None:
