@@ -45,7 +45,7 @@ def test_it_is_torchs_convolutions_on_pixels_divided_by_255(shape: tuple[int, ..
     load_net(plain, theta)
     assert torch.equal(flat_net(plain), theta)
     for out, expected in zip(net(theta, obs), plain(obs), strict=True):
-        torch.testing.assert_close(out, expected.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(out, expected.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_filters_start_orthogonal_and_the_first_ones_blind_to_what_is_uniform() -> None:
