@@ -3,14 +3,17 @@
 A source binds data, environment and score reference together, so that they cannot be mismatched.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
+import numpy as np
+
 from offrl.data import atari
-from offrl.data.atari_file import read_meta, unpack_atari
+from offrl.data.atari_file import read_meta, unpack_atari, unpack_together
 from offrl.data.d4rl import unpack_hdf5
 from offrl.data.dataset import Dataset, ScoreRef
+from offrl.data.rlu_games import check_shards, game_named, ranges
 from offrl.data.rollout import VERSION, behaviour_record, mixture, own_dataset
 from offrl.data.source import cache_dir, d4rl_file, d4rl_info
 from offrl.envs.atari import AtariSettings, rom_id
@@ -18,6 +21,8 @@ from offrl.envs.make import EnvRef
 from offrl.envs.make import atari as atari_ref
 from offrl.envs.vector import env_spec, make_env
 from offrl.errors import UserError
+from offrl.rl_unplugged import VERSION as RLU_VERSION
+from offrl.rl_unplugged import converted, recorded_settings
 
 
 @dataclass(frozen=True)
@@ -200,9 +205,9 @@ class AtariGames:
     def open(self, env: Env) -> Dataset:
         record = atari.record_of(_game(env))
         atari.check_actions(_game(env), record["actions"], f"offrl/policies/atari/{env.name}.json")
-        return atari.own_games(
-            self._played(env), self.n_transitions, self.epsilon, self.seed, cache_dir()
-        )
+        played = self._played(env)
+        data = atari.own_games(played, self.n_transitions, self.epsilon, self.seed, cache_dir())
+        return _comparable(data, played)
 
     def _played(self, env: Env) -> AtariSettings:
         switches = {f.name for f in fields(AtariSettings)} - {"game"}
@@ -234,12 +239,46 @@ class AtariFile:
 
     def open(self, env: Env) -> Dataset:
         self.task(env)
-        atari.check_actions(_game(env), read_meta(self._path)["actions"], str(self._path))
-        return unpack_atari(self._path, self.id(env), cache_dir())
+        meta = read_meta(self._path)
+        atari.check_actions(_game(env), meta["actions"], str(self._path))
+        data = unpack_atari(self._path, self.id(env), cache_dir())
+        return _comparable(data, AtariSettings(**meta["env"]))
 
     @property
     def _path(self) -> Path:
         return Path(self.path).expanduser()
+
+
+@dataclass(frozen=True)
+class RLUnplugged:
+    """Shards of RL Unplugged that benchmarks/convert_rl_unplugged.py has converted."""
+
+    source: str
+    quality: str
+    run: int
+    shards: tuple[int, ...]
+    path: str | None
+
+    unhashed: ClassVar[tuple[str, ...]] = ("path",)
+
+    def __post_init__(self) -> None:
+        check_shards(self.run, self.shards, "dataset.")
+
+    def id(self, env: Env) -> str:
+        return f"rlu/{_game(env)}/run{self.run}/{ranges(self.shards)}-{RLU_VERSION}"
+
+    def task(self, env: Env) -> Task:
+        return _atari_task(_game(env), self._played(env))
+
+    def open(self, env: Env) -> Dataset:
+        played, name = self._played(env), game_named(_game(env))
+        paths = [converted(self.path, name, self.run, k) for k in self.shards]
+        for path in paths:
+            atari.check_actions(_game(env), read_meta(path)["actions"], str(path))
+        return _comparable(unpack_together(paths, self.id(env), cache_dir()), played)
+
+    def _played(self, env: Env) -> AtariSettings:
+        return recorded_settings(self.path, game_named(_game(env)), self.run, self.shards)
 
 
 def _game(env: Env) -> str:
@@ -250,3 +289,10 @@ def _game(env: Env) -> str:
 
 def _atari_task(game: str, gathered: AtariSettings) -> Task:
     return Task(atari_ref(atari.as_evaluated(gathered)), atari.human(game))
+
+
+def _comparable(data: Dataset, played: AtariSettings) -> Dataset:
+    """Without returns where rewards were clipped: scores are of whole, unclipped games."""
+    if not played.clip_rewards and not played.episodic_life:
+        return data
+    return replace(data, complete=np.zeros_like(data.complete))

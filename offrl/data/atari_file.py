@@ -17,7 +17,7 @@ import os
 import secrets
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from offrl.data.dataset import Dataset
 from offrl.data.memory import require_disk
-from offrl.data.rows import Rows, table
+from offrl.data.rows import Rows, following, table
 from offrl.data.store import LAYOUT, Stream, digest_of, open_dataset, write_dataset
 from offrl.errors import UserError
 
@@ -104,21 +104,38 @@ def unpack_atari(path: Path, dataset_id: str, cache_root: Path, key: str | None 
     `key` is the name that it has there, by default its content_digest().
     Raises UserError for a file that is damaged and for a full disk; then nothing is left there.
     """
-    meta = read_meta(path)
-    described = meta["columns"]
-    digest = key or digest_of(described)
+    return unpack_together([path], dataset_id, cache_root, key)
+
+
+def unpack_together(
+    paths: Sequence[Path], dataset_id: str, cache_root: Path, key: str | None = None
+) -> Dataset:
+    """One dataset of several files, one after another; see unpack_atari()."""
+    metas = [read_meta(path) for path in paths]
+    digests = [digest_of(meta["columns"]) for meta in metas]
+    joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    digest = key or (digests[0] if len(paths) == 1 else joined)
     try:
         return replace(open_dataset(cache_root, digest), id=dataset_id)
     except FileNotFoundError:
-        size = sum(_size(c) for c in described.values())
+        size = sum(_size(c) for meta in metas for c in meta["columns"].values())
         remedy = "free some space or set OFFRL_DATA to another folder"
-        require_disk(cache_root, size, f"{path}, unpacked,", remedy)
-    with _opened(path) as z:
-        columns: dict[str, Any] = {k: _column(z, path, k, described[k]) for k in _SMALL}
-        about = described["states"]
-        chunks = _frames(z, path, about)
-        columns["states"] = Stream(tuple(about["shape"]), np.dtype(about["dtype"]), chunks)
-        origin = {k: v for k, v in meta.items() if k not in ("format", "columns")}
+        require_disk(cache_root, size, f"{', '.join(map(str, paths))}, unpacked,", remedy)
+    with contextlib.ExitStack() as stack:
+        files = [(stack.enter_context(_opened(p)), p) for p in paths]
+        states = [meta["columns"]["states"] for meta in metas]
+        columns: dict[str, Any] = following(
+            [
+                {k: _column(z, p, k, meta["columns"][k]) for k in _SMALL}
+                for (z, p), meta in zip(files, metas, strict=True)
+            ],
+            [int(x["shape"][0]) for x in states],
+        )
+        shape = (sum(x["shape"][0] for x in states), *states[0]["shape"][1:])
+        chunks = (c for (z, p), x in zip(files, states, strict=True) for c in _frames(z, p, x))
+        columns["states"] = Stream(shape, np.dtype(states[0]["dtype"]), chunks)
+        origins = [{k: v for k, v in m.items() if k not in ("format", "columns")} for m in metas]
+        origin = origins[0] if len(paths) == 1 else {"parts": origins}
         return write_dataset(cache_root, digest, columns, {**origin, "id": dataset_id})
 
 

@@ -72,11 +72,22 @@ def stacks(newest: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.in
 
 def concatenate(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """The columns of several datasets, one after another."""
-    n_states = np.cumsum([0] + [len(p["states"]) for p in parts])
+    small = [{k: x for k, x in p.items() if k != "states"} for p in parts]
+    states = [p["states"] for p in parts]
+    return {"states": np.concatenate(states), **following(small, [len(x) for x in states])}
+
+
+def following(
+    parts: Sequence[dict[str, NDArray[Any]]], n_states: Sequence[int]
+) -> dict[str, NDArray[Any]]:
+    """concatenate() of all columns but the states, of which each part has so many."""
+    if len(parts) == 1:
+        return parts[0]
+    n_before = np.cumsum([0, *n_states]).tolist()  # Python's numbers: int32 stays int32
     n_rows = np.cumsum([0] + [len(p["index"]) for p in parts])
     out = {k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k != "episode_start"}
     for k in ("index", "next_index"):
-        out[k] = np.concatenate([p[k] + s for p, s in zip(parts, n_states, strict=False)])
+        out[k] = np.concatenate([p[k] + s for p, s in zip(parts, n_before, strict=False)])
     starts = [p["episode_start"][:-1] + r for p, r in zip(parts, n_rows, strict=False)]
     out["episode_start"] = np.concatenate([*starts, n_rows[-1:]])
     return out
