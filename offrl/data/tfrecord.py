@@ -4,17 +4,15 @@ A record is its length (uint64), the masked CRC-32C of that, its bytes, and thei
 all numbers are little-endian.  Both checksums are verified.
 """
 
-import gzip
-import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from offrl.errors import UserError, missing_extra
 
-_BUFFER = 1 << 20
-_REPORT = 256  # records between two reports
+_CHUNK = 1 << 16  # compressed bytes at a time
+_GZIP = 31  # zlib's number for the container
 
 
 def records(path: Path, report: Callable[[int], object]) -> Iterator[bytes]:
@@ -24,13 +22,10 @@ def records(path: Path, report: Callable[[int], object]) -> Iterator[bytes]:
     of the record (the first is 0), for a file that is none, is cut off or fails a checksum.
     """
     masked = _masked_crc32c()
-    number = reported = 0
+    number = 0
     try:
-        with (
-            path.open("rb") as raw,
-            gzip.GzipFile(fileobj=raw, mode="rb") as unzipped,
-            io.BufferedReader(unzipped, _BUFFER) as f,
-        ):
+        with path.open("rb") as raw:
+            f = _Stream(_unzipped(raw, report))
             while head := f.read(12):
                 if len(head) < 12:
                     raise EOFError
@@ -44,16 +39,44 @@ def records(path: Path, report: Callable[[int], object]) -> Iterator[bytes]:
                     raise _broken(path, number, "the checksum of its data does not fit")
                 yield data
                 number += 1
-                if number % _REPORT == 0:
-                    report(raw.tell() - reported)
-                    reported = raw.tell()
-            report(raw.tell() - reported)
     except EOFError as e:
         raise _broken(path, number, "the file is cut off there") from e
-    except (gzip.BadGzipFile, zlib.error) as e:
-        raise _broken(path, number, f"no valid GZIP data ({e})") from e
+    except zlib.error as e:
+        raise _broken(path, number, f"there or soon after no valid GZIP data ({e})") from e
     except OSError as e:
         raise UserError(f"{path}: {e.strerror or e}; is the path right?") from e
+
+
+def _unzipped(f: IO[bytes], report: Callable[[int], object]) -> Iterator[bytes]:
+    """Not gzip.GzipFile: that loses the bytes before an error, and so the number of the record."""
+    unzip = zlib.decompressobj(_GZIP)
+    while chunk := f.read(_CHUNK):
+        report(len(chunk))
+        while chunk:
+            if unzip.eof:  # one more member
+                unzip = zlib.decompressobj(_GZIP)
+            yield unzip.decompress(chunk)
+            chunk = unzip.unused_data
+    if not unzip.eof:
+        raise EOFError
+
+
+class _Stream:
+    """Chunks as one row of bytes."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._held, self._at = chunks, b"", 0
+
+    def read(self, n: int) -> bytes:
+        """The next `n` bytes; fewer only at the end."""
+        while len(self._held) - self._at < n:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._held, self._at = self._held[self._at :] + chunk, 0
+        out = self._held[self._at : self._at + n]
+        self._at += len(out)
+        return out
 
 
 def _broken(path: Path, number: int, why: str) -> UserError:
