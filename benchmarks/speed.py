@@ -5,6 +5,7 @@ speed.py algo=td3_bc,bc --threads 1          these only
 speed.py algo=cql 'algo.hidden=[256,256]'    with other sizes: ours and everybody's
 speed.py --costs                             also start, compilation, evaluation, two processes
 speed.py --costs --json results/speed.json   also write the record that the README shows
+speed.py --convert 50000                     instead: RL Unplugged's shards, converted
 
 The competitors of a row are timed in turns, A B C A B C.  With one thread, by the CPU time of this
 process, which a shared machine changes little; with more by the wall clock, and the table says
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from hydra.errors import HydraException
 
-    from benchmarks.timing.table import render
+    from benchmarks.timing import conversion, table
     from offrl.errors import UserError
 
     try:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, HydraException) as e:
         print(f"speed: {' '.join(str(e).split())}", file=sys.stderr)
         return 1
-    print(render(record))
+    print(table.render(record) if args.convert is None else conversion.render(record["convert"]))
     if args.json is not None:
         from offrl.atomic import write_atomic
 
@@ -46,21 +47,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """The record: what results/speed.json holds."""
-    from benchmarks.timing import costs, peers, problem, speeds
+    from benchmarks.timing import conversion, costs, peers, problem, speeds
     from offrl.versions import git_state, versions
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
+    about = {
+        "schema": 1,
+        "date": datetime.date.today().isoformat(),
+        "git": git_state(ROOT),
+        "machine": machine(),
+    }
+    if args.convert is not None:
+        return {
+            **about,
+            "versions": versions(),
+            "convert": conversion.conversion(args.convert, say),
+        }
     chosen = [o.removeprefix("algo=") for o in args.overrides if o.startswith("algo=")]
     names = chosen[-1].split(",") if chosen else problem.names()
     overrides = [o for o in args.overrides if not o.startswith("algo=")]
     how = overrides, args.threads, args.seconds, args.repeats
     return {
-        "schema": 1,
-        "date": datetime.date.today().isoformat(),
-        "git": git_state(ROOT),
-        "machine": machine(),
+        **about,
         "versions": versions() | peers.installed(),
         "settings": {"overrides": overrides, "seconds": args.seconds, "repeats": args.repeats},
         "rows": speeds.speeds(names, *how, say),
@@ -105,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of one turn (1)")
     parser.add_argument("--repeats", type=_positive, default=5, metavar="N", help="turns (5)")
     parser.add_argument("--costs", action="store_true", help="also what is beside the steps")
+    parser.add_argument("--convert", type=_positive, metavar="N", help="transitions of a shard")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the record")
     return parser
 

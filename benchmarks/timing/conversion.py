@@ -3,22 +3,24 @@
 import io
 import resource
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from benchmarks.timing.clock import Clock, Window
 from benchmarks.timing.rlu_writer import example, png, transition, write_records
+from offrl.config import typed
 from offrl.data.example import parse_example
 from offrl.data.rlu_games import shard_name
 from offrl.data.tfrecord import records
 from offrl.envs.atari import AtariSettings, AtariVector
-from offrl.rl_unplugged import Shards, convert_all
+from offrl.errors import UserError
+from offrl.rl_unplugged import Shards, convert_all, converted
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "atari" / "dopamine.yaml"
 GAME, ROM = "Breakout", "breakout"
@@ -26,70 +28,88 @@ NAIVE = 5_000  # rows of the naive way: its time is that of a row, times the row
 
 
 def conversion(n: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Transitions per second, of a shard of `n` rows, two of them at once, and the naive way."""
-    settings = AtariSettings(game=ROM, **OmegaConf.load(CONF))
+    """A shard of `n` rows converted alone, two of them at once, and the naive way."""
+    played = OmegaConf.merge({"game": ROM}, OmegaConf.load(CONF))
+    assert isinstance(played, DictConfig)
+    settings = AtariSettings(**typed(played, AtariSettings, str(CONF)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         say(f"playing {n:,} steps of {GAME}")
         first = write_records(folder / shard_name(1, 0), rows(settings, n, 0))
         (folder / shard_name(1, 1)).hardlink_to(first)
-        job = Shards(GAME, 1, (0,), "", name, "", (), False, 1)
-        timed = {}
-        for shards in ((0,), (0, 1), (0,), (0, 1)):  # in turns
-            out = folder / f"out{len(timed)}{len(list(folder.iterdir()))}"
-            say(f"converting {len(shards)} at once")
-            start = time.perf_counter()
-            found = convert_all(
-                replace(job, shards=shards, out=str(out), workers=len(shards)), settings, say
-            )
-            seconds = time.perf_counter() - start
-            for what in found.values():
-                if not isinstance(what, Path):
-                    raise what
-                size = what.stat().st_size
-            best = timed.get(len(shards), seconds)
-            timed[len(shards)] = min(best, seconds)
-        say("the naive way")
-        start = time.perf_counter()
-        naive(first, NAIVE)
-        each = (time.perf_counter() - start) / min(NAIVE, n)
-        shard_size = first.stat().st_size
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        best: dict[str, dict[str, float | None]] = {}
+        for turn in range(2):
+            for shards in ((0,), (0, 1)):
+                say(f"{len(shards)} at once")
+                out = str(folder / f"{turn}-{len(shards)}")
+                job = Shards(GAME, 1, shards, out, name, "", (), False, len(shards))
+                clock = Clock()
+                found = convert_all(job, settings, say)
+                seen = _figures(clock.window(n * len(shards)))
+                _keep(best, str(len(shards)), seen)
+                for what in found.values():
+                    if isinstance(what, UserError):
+                        raise what
+            say("the naive way")
+            clock = Clock()
+            naive(first, NAIVE)
+            _keep(best, "naive", _figures(clock.window(min(NAIVE, n))))
+        sizes = first.stat().st_size, converted(out, GAME, 1, 0).stat().st_size
     return {
         "game": GAME,
         "transitions": n,
-        "shard_bytes": shard_size,
-        "file_bytes": size,
-        "peak_bytes": peak,  # of a process that converts
-        "per_second": {str(k): k * n / seconds for k, seconds in timed.items()},
-        "naive_per_second": 1 / each,
+        "shard_bytes": sizes[0],
+        "file_bytes": sizes[1],
+        "peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        "ways": best,
     }
 
 
+def _figures(w: Window) -> dict[str, float | None]:
+    """With the start of the processes, which is seconds, whatever the shard's size."""
+    return {"per_second": w.steps / w.wall_s, "cpu_us": 1e6 * w.cpu_s / w.steps, "others": w.others}
+
+
+def _keep(
+    best: dict[str, dict[str, float | None]], way: str, seen: dict[str, float | None]
+) -> None:
+    """Of two turns the one that other programs disturbed less."""
+    if way not in best or (seen["per_second"] or 0) > (best[way]["per_second"] or 0):
+        best[way] = seen
+
+
 def render(record: dict[str, Any]) -> str:
-    base = record["naive_per_second"]
+    ways = record["ways"]
     lines = [
         f"RL Unplugged, {record['transitions']:,} transitions of {record['game']}: "
-        f"{record['shard_bytes'] / 1e6:.0f} MB -> {record['file_bytes'] / 1e6:.0f} MB, "
-        f"{record['peak_bytes'] / 1e6:.0f} MB of memory",
-        *(
-            f"{k} shard{'s at once' if k != '1' else ''}: {x:,.0f} transitions/s, {x / base:.1f} x"
-            for k, x in record["per_second"].items()
-        ),
-        f"every picture decoded, one process: {base:,.0f} transitions/s",
+        f"{record['shard_bytes'] / 1e6:.1f} MB -> {record['file_bytes'] / 1e6:.1f} MB, "
+        f"at most {record['peak_bytes'] / 1e6:.0f} MB of memory a process"
     ]
+    names = {"1": "one shard", "2": "two at once", "naive": "every picture decoded, one process"}
+    for way, name in names.items():
+        x = ways[way]
+        lines.append(
+            f"{name}: {x['per_second']:,.0f} transitions/s, {x['cpu_us']:.0f} us of CPU each, "
+            f"{ways['naive']['cpu_us'] / x['cpu_us']:.1f} x"
+            + (
+                ""
+                if x["others"] is None
+                else f" ({x['others']:.1f} cores busy with other programs)"
+            )
+        )
     return "\n".join(lines)
 
 
 def naive(path: Path, n: int) -> float:
     """Decodes all eight pictures of every row and keeps the row, compressed; a checksum of them."""
-    total, kept = 0.0, []
-    for k, record in enumerate(records(path, lambda _: None)):
-        if k == n:
+    total = 0.0
+    kept: list[NDArray[np.uint8]] = []
+    for row, record in enumerate(records(path, lambda _: None)):
+        if row == n:
             break
         features = parse_example(record)
-        pictures = [x for key in ("o_t", "o_tp1") for x in features[key]]
-        stacks = np.stack([np.asarray(Image.open(io.BytesIO(p))) for p in pictures])  # type: ignore
+        pictures = [x for k in ("o_t", "o_tp1") for x in features[k] if isinstance(x, bytes)]
+        stacks = np.stack([np.asarray(Image.open(io.BytesIO(p))) for p in pictures])
         kept.append(stacks)
         if len(kept) == 128:
             np.savez_compressed(io.BytesIO(), rows=np.stack(kept))
@@ -105,15 +125,17 @@ def rows(settings: AtariSettings, n: int, seed: int) -> Iterator[bytes]:
     for game in range(n):
         blank = png(np.zeros((84, 84), np.uint8))
         stack = (blank, blank, blank, png(env.reset(0, seed + game)[-1]))
-        action, steps, over = _action(env, g), [], False
+        action, over = _action(env, g), False
+        steps: list[tuple[Any, ...]] = []
         while not over and given + len(steps) < n:
             reward, terminated, truncated = env.step_alive(np.array([action]), one)
             following, then = (*stack[1:], png(env.obs[0, -1])), _action(env, g)
             steps.append((stack, following, action, then, reward[0], 1 - terminated[0]))
             stack, action, over = following, then, bool(terminated[0] or truncated[0])
         total = sum(s[4] for s in steps)
-        for s in steps:
-            yield example(transition(*s, game - 2**62, total))
+        for stack, following, action, then, reward, discount in steps:
+            row = stack, following, action, then, reward, discount, game - 2**62, total
+            yield example(transition(*row))
         given += len(steps)
         if given >= n:
             return

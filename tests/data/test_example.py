@@ -47,7 +47,7 @@ def test_of_two_entries_the_last_counts() -> None:
 
 @pytest.mark.parametrize("n", range(1, len(GOOD)))
 def test_cut_messages_are_refused(n: int) -> None:
-    with pytest.raises(ValueError, match="cut off|longer than"):
+    with pytest.raises(ValueError, match=r"cut off|longer than"):
         parse_example(GOOD[:n])
 
 

@@ -98,5 +98,5 @@ def test_the_container_may_have_several_members(tmp_path: Path) -> None:
 
 
 def test_there_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent: No such file.*is the path right"):
+    with pytest.raises(UserError, match=r"absent: No such file.*is the path right"):
         read(tmp_path / "absent")

@@ -1,5 +1,7 @@
 """Rows in time order, by what they contain."""
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ def order(nodes: list[list[int]], file: list[int], ids: list[int] | None = None)
 
     Row k of all is named k; an episode ends terminally with node -1.
     """
-    rows = [(e, a, b) for e, path in enumerate(nodes) for a, b in zip(path, path[1:], strict=False)]
+    rows = [(e, a, b) for e, path in enumerate(nodes) for a, b in itertools.pairwise(path)]
     picked = [rows[i] for i in file]
     episode = np.array([(ids or list(range(len(nodes))))[e] for e, _, _ in picked])
     before = np.array([[a] for _, a, _ in picked], np.int32)
@@ -20,7 +22,7 @@ def order(nodes: list[list[int]], file: list[int], ids: list[int] | None = None)
     found, starts = time_order(episode, before, after, after[:, 0] == -1)
     names = np.array(file)[found]
     assert sorted(names.tolist()) == sorted(file)
-    return [names[a:b].tolist() for a, b in zip(starts, starts[1:], strict=False)]
+    return [names[a:b].tolist() for a, b in itertools.pairwise(starts)]
 
 
 def permuted(n: int, seed: int) -> list[int]:
@@ -42,9 +44,9 @@ def test_in_file_order_static_screens_stay_as_they_are() -> None:
 def test_static_screens_in_any_order_make_one_piece(seed: int) -> None:
     path = [1, 2, 2, 2, 3, 2, 2, 4, 2, -1]
     (piece,) = order([path], permuted(9, seed))
-    rows = list(zip(path, path[1:], strict=False))
+    rows = list(itertools.pairwise(path))
     trail = [rows[k] for k in piece]
-    assert all(b == c for (_, b), (c, _) in zip(trail, trail[1:], strict=False))
+    assert all(b == c for (_, b), (c, _) in itertools.pairwise(trail))
     assert (piece[0], piece[-1]) == (0, 8)
 
 
@@ -80,7 +82,7 @@ def random_walk(seed: int) -> list[int]:
 @pytest.mark.parametrize("seed", range(20))
 def test_every_trail_is_one_however_often_it_crosses_itself(seed: int) -> None:
     walk = [9, *random_walk(seed), -1]
-    rows = list(zip(walk, walk[1:], strict=False))
+    rows = list(itertools.pairwise(walk))
     (piece,) = order([walk], permuted(len(rows), seed))
     trail = [rows[k] for k in piece]
-    assert all(b == c for (_, b), (c, _) in zip(trail, trail[1:], strict=False))
+    assert all(b == c for (_, b), (c, _) in itertools.pairwise(trail))
