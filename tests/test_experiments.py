@@ -46,9 +46,14 @@ def composed(algo: str, env: str, dataset: str) -> str | None:
 
 ONLINE = {"sac", "qrdqn"}  # benchmarks/collect.py trains these
 OFFLINE = sorted(a for a in {*choices("algo")} - ONLINE if not a.startswith("discrete_"))
-OTHERS = ("atari", "breakout", "cartpole", "pong")  # test_atari_data.py, test_discrete_runs.py
+OTHERS = (
+    "atari",
+    "breakout",
+    "cartpole",
+    "pong",
+)  # test_{atari_data,discrete_runs,rl_unplugged}.py
 ROBOTS = [e for e in choices("env") if e not in OTHERS]
-DATASETS = [d for d in choices("dataset") if not d.startswith("atari/")]
+DATASETS = [d for d in choices("dataset") if not d.startswith(("atari/", "rlu"))]
 CUBE = [*itertools.product(OFFLINE, ROBOTS, DATASETS)]
 
 

@@ -29,7 +29,7 @@ def time_order(
     rows = np.argsort(first[inverse], kind="stable")
     a, b = rows[:-1], rows[1:]
     same = episode[a] == episode[b]
-    follows = same & ~over[a] & (after[a] == before[b]).all(1)
+    follows = ~over[a] & (after[a] == before[b]).all(1)
     starts = np.concatenate(([0], (~same).nonzero()[0] + 1, [len(rows)]))
     broken = np.add.reduceat(np.append(same & ~follows, False), starts[:-1]) > 0
     pieces: list[Ints] = []
