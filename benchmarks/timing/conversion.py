@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from benchmarks.timing.clock import Clock, Window
+from benchmarks.timing.peak import peak_bytes
 from benchmarks.timing.rlu_writer import example, png, transition, write_records
 from offrl.config import typed
 from offrl.data.example import parse_example
@@ -58,7 +59,7 @@ def conversion(n: int, say: Callable[[str], None]) -> dict[str, Any]:
         job = Shards(GAME, 1, (0,), str(folder / "memory"), name, "", (), False, 1)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             pool.submit(convert_shard, job, settings, 0, 0).result()
-            peak = pool.submit(_peak).result()
+            peak = pool.submit(peak_bytes).result()
         sizes = first.stat().st_size, converted(out, GAME, 1, 0).stat().st_size
     return {
         "game": GAME,
@@ -68,13 +69,6 @@ def conversion(n: int, say: Callable[[str], None]) -> dict[str, Any]:
         "peak_bytes": peak,
         "ways": best,
     }
-
-
-def _peak() -> int | None:
-    """Bytes of memory that this process has had; getrusage() would count its parent's, too."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    return next((1024 * int(x.split()[1]) for x in lines if x.startswith("VmHWM")), None)
 
 
 def _figures(w: Window) -> dict[str, float | None]:
@@ -88,29 +82,6 @@ def _keep(
     """Of two turns the one that other programs disturbed less."""
     if way not in best or (seen["per_second"] or 0) > (best[way]["per_second"] or 0):
         best[way] = seen
-
-
-def render(record: dict[str, Any]) -> str:
-    ways, peak = record["ways"], record["peak_bytes"]
-    memory = "an unknown amount" if peak is None else f"{peak / 1e6:.0f} MB"
-    lines = [
-        f"RL Unplugged, {record['transitions']:,} transitions of {record['game']}: "
-        f"{record['shard_bytes'] / 1e6:.1f} MB -> {record['file_bytes'] / 1e6:.1f} MB, "
-        f"{memory} of memory"
-    ]
-    names = {"1": "one shard", "2": "two at once", "naive": "every picture decoded, one process"}
-    for way, name in names.items():
-        x = ways[way]
-        lines.append(
-            f"{name}: {x['per_second']:,.0f} transitions/s, {x['cpu_us']:.0f} us of CPU each, "
-            f"{ways['naive']['cpu_us'] / x['cpu_us']:.1f} x"
-            + (
-                ""
-                if x["others"] is None
-                else f" ({x['others']:.1f} cores busy with other programs)"
-            )
-        )
-    return "\n".join(lines)
 
 
 def naive(path: Path, n: int) -> float:
