@@ -116,14 +116,15 @@ def load(root: Path, suite: "Suite | None") -> "Runs":
 
 
 def rebuild(check: bool) -> int:
-    from benchmarks.timing.table import render
+    from benchmarks.timing.table import conversion, render
     from offrl.report import readme
     from offrl.report.policies import policies
 
     others = {"behaviour": policies(ROOT / "offrl" / "policies")}
-    speed = ROOT / "results" / "speed.json"
-    if speed.exists():
-        others["speed"] = render(json.loads(speed.read_text(encoding="utf-8")))
+    for name, text in (("speed", render), ("conversion", conversion)):
+        record = ROOT / "results" / f"{name}.json"
+        if record.exists():
+            others[name] = text(json.loads(record.read_text(encoding="utf-8")))
     files = readme.build(ROOT / "README.md", ROOT / "results", load_suite, others)
     if not check:
         for path in readme.write(files):

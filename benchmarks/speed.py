@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from hydra.errors import HydraException
 
-    from benchmarks.timing import conversion, table
+    from benchmarks.timing import table
     from offrl.errors import UserError
 
     try:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, HydraException) as e:
         print(f"speed: {' '.join(str(e).split())}", file=sys.stderr)
         return 1
-    print(table.render(record) if args.convert is None else conversion.render(record["convert"]))
+    print(table.render(record) if args.convert is None else table.conversion(record))
     if args.json is not None:
         from offrl.atomic import write_atomic
 

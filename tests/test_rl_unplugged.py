@@ -22,13 +22,14 @@ sys.path.insert(0, str(ROOT / "tests" / "data"))
 
 from rlu_toys import episode, write_shard
 
-from benchmarks.timing import conversion
+from benchmarks.timing import conversion, table
 from offrl.data.atari_file import read_meta
 from offrl.envs.atari import AtariSettings, action_names
 from offrl.envs.make import atari_settings
 from offrl.errors import UserError
 from offrl.rl_unplugged import Shards, convert_shard
 from offrl.sources import Game, RLUnplugged
+from offrl.versions import versions
 
 SCRIPT = ROOT / "benchmarks" / "convert_rl_unplugged.py"
 SETTINGS = AtariSettings(
@@ -272,10 +273,13 @@ def test_the_figure_of_speed() -> None:
     assert record["transitions"] == 200
     assert set(record["ways"]) == {"1", "2", "naive"}
     assert record["file_bytes"] < record["shard_bytes"]
-    text = conversion.render(record)
+    machine = {"cpu": "x", "cores": 2, "capability": "y", "memory_gb": 4}
+    about = {"machine": machine, "versions": versions(), "date": "today"}
+    text = table.conversion({**about, "convert": record})
     assert "200 transitions of Breakout" in text
-    assert "two at once: " in text
-    assert "every picture decoded" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row.split("|")[1].strip() for row in rows] == list(table.WAYS.values())
+    assert " 1.0 |" in rows[-1]  # the naive way beside itself
 
 
 def test_the_figures_shard_is_real_play(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""results/speed.json -> Markdown: the README's section, and what speed.py prints."""
+"""results/speed.json and conversion.json -> Markdown: the README's sections, and what speed.py
+prints.
+"""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, median
@@ -10,6 +12,7 @@ OURS = ("compiled", "eager")
 RIVALS = {"plain": "plain loop", "d3rlpy": "d3rlpy", "tianshou": "tianshou"}
 FEWEST_CLEAN = 3  # windows; with fewer all are used, and the table says so
 CLEAN_OTHERS, CLEAN_STEAL = 0.12, 0.08  # cores
+WAYS = {"1": "one shard", "2": "two at once", "naive": "the naive way: every picture decoded and kept, compressed"}
 
 Row = Mapping[str, Any]
 
@@ -23,6 +26,26 @@ def render(record: Row) -> str:
     if record["costs"]:
         parts.append(costs(record["costs"]))
     return "\n" + "\n".join(parts) + "\n"
+
+
+def conversion(record: Row) -> str:
+    """The record of `speed.py --convert` as Markdown."""
+    c = record["convert"]
+    naive, peak = c["ways"]["naive"]["cpu_us"], c["peak_bytes"]
+    header = [("RL Unplugged", False), ("transitions/s", True), ("CPU time each, us", True)]
+    header += [("CPU, naive ÷ it", True), ("cores busy otherwise", True)]
+    rows = []
+    for way, name in WAYS.items():
+        x = c["ways"][way]
+        busy = NOTHING if x["others"] is None else f"{x['others']:.1f}"
+        cpu = f"{x['cpu_us']:.0f}", f"{naive / x['cpu_us']:.1f}"
+        rows.append([name, f"{x['per_second']:,.0f}", *cpu, busy])
+    memory = "" if peak is None else f", {peak / 1e6:.0f} MB of memory"
+    return (
+        f"\n{machine(record)}\n{markdown(header, rows)}\n"
+        f"A shard of {c['transitions']:,} transitions of {c['game']}: "
+        f"{c['shard_bytes'] / 1e6:.1f} MB, {c['file_bytes'] / 1e6:.1f} MB converted{memory}.\n"
+    )
 
 
 def machine(record: Row) -> str:
