@@ -20,7 +20,6 @@ sys.path.insert(0, str(ROOT))  # a clone works uninstalled
 @hydra.main(version_base="1.3", config_path="../conf", config_name="convert_rl_unplugged")
 def main(cfg: DictConfig) -> None:
     from offrl.config import typed
-    from offrl.data.rlu_games import emulator_name
     from offrl.envs.atari import AtariSettings
     from offrl.errors import UserError
     from offrl.rl_unplugged import Shards, convert_all
@@ -28,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     try:
         keys = [str(k) for k in cfg if k != "played"]
         job = Shards(**typed(OmegaConf.masked_copy(cfg, keys), Shards, ""))
-        settings = OmegaConf.create({**cfg.played, "game": emulator_name(job.game)})
+        settings = OmegaConf.create({**cfg.played, "game": job.game})
         played = AtariSettings(**typed(settings, AtariSettings, "played"))
         found = convert_all(job, played, say)
     except UserError as e:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from offrl.data.atari_file import read_meta
 from offrl.data.download import fetch
 from offrl.data.rlu_convert import Played, convert, only_writer
-from offrl.data.rlu_games import check_shards, emulator_name, game_named, shard_name
+from offrl.data.rlu_games import check_shards, game_named, shard_name
 from offrl.data.source import cache_dir
-from offrl.envs.atari import AtariSettings, action_names
+from offrl.envs.atari import AtariSettings, action_names, rom_id
 from offrl.errors import UserError
 
 VERSION = "v0"  # of the conversion
@@ -67,7 +67,7 @@ def recorded_settings(
     metas = [read_meta(path) for path in paths]
     for path, shard, meta in zip(paths, shards, metas, strict=True):
         of = AtariSettings(**meta["env"]).game, meta.get("run"), meta.get("shard")
-        if of != (emulator_name(game), run, shard):
+        if of != (rom_id(game), run, shard):
             raise UserError(f"{path}: holds {of[0]}, run {of[1]}, shard {of[2]}; convert it again")
         if meta["env"] != metas[0]["env"]:
             raise UserError(f"{path}: played otherwise than {paths[0]}; convert both alike")

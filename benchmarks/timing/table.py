@@ -12,7 +12,7 @@ OURS = ("compiled", "eager")
 RIVALS = {"plain": "plain loop", "d3rlpy": "d3rlpy", "tianshou": "tianshou"}
 FEWEST_CLEAN = 3  # windows; with fewer all are used, and the table says so
 CLEAN_OTHERS, CLEAN_STEAL = 0.12, 0.08  # cores
-WAYS = {"1": "one shard", "2": "two at once", "naive": "the naive way: every picture decoded and kept, compressed"}
+WAYS = {"1": "one shard", "2": "two at once", "naive": "every picture decoded and kept"}
 
 Row = Mapping[str, Any]
 

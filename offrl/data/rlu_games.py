@@ -31,11 +31,6 @@ def game_named(name: str) -> str:
     raise UserError(f"game={name}: RL Unplugged has no such Atari game; {hint}")
 
 
-def emulator_name(game: str) -> str:
-    """MsPacman -> ms_pacman, UpNDown -> up_n_down"""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", game).lower()
-
-
 def shard_name(run: int, shard: int) -> str:
     return f"run_{run}-{shard:05d}-of-{SHARDS:05d}"
 

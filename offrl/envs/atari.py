@@ -50,12 +50,12 @@ class AtariSettings:
 
 
 def rom_id(game: str) -> str:
-    """The emulator's name of a game: MsPacman -> ms_pacman.  Raises UserError, suggesting names."""
-    from_camel = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", game).lower()
-    known = _ale_py().roms.get_all_rom_ids()
-    if from_camel in known:
-        return from_camel
-    near = difflib.get_close_matches(from_camel, known, cutoff=0.5)
+    """The emulator's name of a game: UpNDown -> up_n_down.  Raises UserError, suggesting names."""
+    plain = re.sub(r"[^a-z0-9]", "", game.lower())
+    known = {name.replace("_", ""): name for name in _ale_py().roms.get_all_rom_ids()}
+    if plain in known:
+        return known[plain]
+    near = [known[n] for n in difflib.get_close_matches(plain, known, cutoff=0.5)]
     hint = f"is it {' or '.join(near)}?" if near else "see the games of the Arcade Learning Env."
     raise UserError(f"env.game={game}: there is no such Atari game; {hint}")
 

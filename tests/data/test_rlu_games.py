@@ -2,14 +2,7 @@
 
 import pytest
 
-from offrl.data.rlu_games import (
-    GAMES,
-    check_shards,
-    emulator_name,
-    game_named,
-    ranges,
-    shard_name,
-)
+from offrl.data.rlu_games import GAMES, check_shards, game_named, ranges, shard_name
 from offrl.envs.atari import rom_id
 from offrl.errors import UserError
 
@@ -17,10 +10,7 @@ from offrl.errors import UserError
 def test_the_emulator_has_all_of_them() -> None:
     assert len(GAMES) == len(set(GAMES)) == 46
     for game in GAMES:
-        rom = emulator_name(game)
-        assert rom_id(rom) == rom
-        assert game_named(rom) == game_named(game.lower()) == game_named(game) == game
-    assert emulator_name("UpNDown") == "up_n_down"
+        assert game_named(rom_id(game)) == game_named(game.lower()) == game_named(game) == game
 
 
 @pytest.mark.parametrize(

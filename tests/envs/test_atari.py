@@ -226,6 +226,7 @@ def test_a_picture_and_the_actions() -> None:
 def test_names_of_games() -> None:
     assert replace(PONG, game="MsPacman").game == "ms_pacman"
     assert replace(PONG, game="Qbert").game == "qbert"
+    assert replace(PONG, game="UpNDown").game == "up_n_down"
     with pytest.raises(UserError, match=r"env.game=Braekout: .*is it breakout"):
         replace(PONG, game="Braekout")
     with pytest.raises(UserError, match=r"env.game=xyzzy123: there is no such Atari game"):
