@@ -52,7 +52,8 @@ class AtariSettings:
 def rom_id(game: str) -> str:
     """The emulator's name of a game: UpNDown -> up_n_down.  Raises UserError, suggesting names."""
     plain = re.sub(r"[^a-z0-9]", "", game.lower())
-    known = {name.replace("_", ""): name for name in _ale_py().roms.get_all_rom_ids()}
+    names: list[str] = _ale_py().roms.get_all_rom_ids()
+    known = {name.replace("_", ""): name for name in names}
     if plain in known:
         return known[plain]
     near = [known[n] for n in difflib.get_close_matches(plain, known, cutoff=0.5)]
