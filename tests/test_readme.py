@@ -31,6 +31,9 @@ def test_training_commands_plan(command: str) -> None:
     if absent:  # a launcher that is not installed says how it would be
         with pytest.raises(UserError, match="pip install"):
             plan(overrides, "-m" in words)
+    elif "dataset=rlu" in command:  # data that nothing can fetch unasked: it says what makes it
+        with pytest.raises(UserError, match="convert_rl_unplugged.py game=Breakout run=1"):
+            plan(overrides, "-m" in words)
     else:
         assert plan(overrides, "-m" in words).cells
 
