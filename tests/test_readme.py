@@ -32,7 +32,7 @@ def test_training_commands_plan(command: str) -> None:
         with pytest.raises(UserError, match="pip install"):
             plan(overrides, "-m" in words)
     elif "dataset=rlu" in command:  # data that nothing can fetch unasked: it says what makes it
-        with pytest.raises(UserError, match="convert_rl_unplugged.py game=Breakout run=1"):
+        with pytest.raises(UserError, match=r"convert_rl_unplugged\.py game=Breakout run=1"):
             plan(overrides, "-m" in words)
     else:
         assert plan(overrides, "-m" in words).cells

@@ -11,7 +11,7 @@ from offrl.data.dataset import ScoreRef
 from offrl.errors import UserError
 from offrl.manifest import SCHEMA
 
-STATUSES = ("running", "complete", "failed", "diverged")
+STATUSES = ("running", "complete", "failed", "diverged", "interrupted")
 
 
 class About(NamedTuple):

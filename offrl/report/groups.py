@@ -16,7 +16,10 @@ from offrl.report.stats import Estimate, Scores, over_seeds, scores_by_seed
 from offrl.report.suite import Suite, SuiteCell
 
 # what became of a seed, the worst first; "complete" is the only one that counts
-_FATES = ("diverged", "failed", "running", "below the floor", "no evaluation", "not run")
+_FATES = (
+    *("diverged", "failed", "interrupted", "running"),
+    *("below the floor", "no evaluation", "not run"),
+)
 Row = dict[str, Any]  # of Runs.runs
 
 

@@ -59,10 +59,12 @@ def test_a_complete_cell(tmp_path: Path) -> None:
 
 def test_missing_and_diverged_seeds_are_said(tmp_path: Path) -> None:
     cells = seeds(5)
-    for c, status in zip(cells, ["complete", "complete", "diverged", "running"], strict=False):
+    for c, status in zip(
+        cells, ["complete", "complete", "diverged", "running", "interrupted"], strict=False
+    ):
         write_run(tmp_path, c, status=status)
     (row,) = rows(tables(load_runs(tmp_path), Suite("demo", cells), "R"))
-    assert row["seeds"] == "2/5 (1 diverged, 1 running, 1 not run)"
+    assert row["seeds"] == "2/5 (1 diverged, 1 interrupted, 1 running)"
     both = 100 * (400 + 500 + 1 / 6 - 20) / 2000
     assert row["score (offrl-v5) ± 95%"].startswith(f"{(both + both + 5) / 2:.1f} ±")
 
