@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.utils import run_and_get_code
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -58,6 +59,19 @@ def test_the_product_is_the_same(
 def test_stacks_are_multiplied_one_by_one() -> None:
     new = rewritten(torch.bmm, random(3, 5, 7), random(3, 7, 4))
     assert [n.target for n in new.graph.nodes].count(product) == 3
+
+
+def test_compiled_code_calls_the_kernel_without_a_turn_through_python() -> None:
+    def f(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        return torch.relu(a @ b.T).mT @ torch.bmm(c, c.mT).sum(0)
+
+    xs = random(5, 7), random(3, 7), random(2, 5, 4)
+    options = {"post_grad_custom_post_pass": ProductsByOneDNN()}
+    compiled = torch.compile(f, fullgraph=True, options=options)
+    out, (code,) = run_and_get_code(compiled, *xs)
+    torch.testing.assert_close(out, f(*xs), rtol=1e-5, atol=1e-5)
+    assert code.count("mkldnn._linear_pointwise.default(") == 4
+    assert "offrl.product.default(" not in code
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
