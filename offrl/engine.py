@@ -41,7 +41,7 @@ class Engine:
         self._batched = batched
         self._state = stack(states) if batched else list(states)
         update = torch.vmap(algo.update) if batched else algo.update
-        self._update = _compiled(update, backend) if compile else update
+        self._update = compiled(update, backend) if compile else update
 
     def step(self, batches: Sequence[Transition], noises: Sequence[Any]) -> list[Any]:
         """One update of every seed; the Stats of each, still on the device."""
@@ -125,12 +125,18 @@ def mkl_is_slow() -> bool:
     )
 
 
-def _compiled(update: Callable[..., Any], backend: str) -> Callable[..., Any]:
+def compiled(update: Callable[..., Any], backend: str = "inductor") -> Callable[..., Any]:
+    """`update` as one graph.
+
+    What earlier runs of the process have compiled is dropped: each is a version of the same
+    function, and torch gives up at the ninth.
+    """
     options: Any = None
     if backend == "inductor" and mkl_is_slow():
         from offrl.onednn import ProductsByOneDNN
 
         options = {"post_grad_custom_post_pass": ProductsByOneDNN()}
+    torch.compiler.reset()
     return torch.compile(update, fullgraph=True, dynamic=False, backend=backend, options=options)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from offrl.engine import SLICE, Engine, stack, unstack
+from offrl.engine import SLICE, Engine, compiled, stack, unstack
 from offrl.types import AnyAlgorithm, Transition
 
 _WARM_UP = 3  # updates before the capture, for what libraries and the compiler set up lazily
@@ -39,7 +39,7 @@ class GraphEngine:
         # the graph reads and writes these very tensors
         self._state = stack(states) if self._batched else tree_map(torch.clone, states[0])
         update = torch.vmap(algo.update) if self._batched else algo.update
-        self._update = torch.compile(update, fullgraph=True, dynamic=False) if compile else update
+        self._update = compiled(update) if compile else update
         self._capture = capture
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: Any = None

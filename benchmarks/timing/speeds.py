@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from benchmarks.timing import peers
 from benchmarks.timing.clock import Work, take_turns
 from benchmarks.timing.floor import Convolution, Product, products, replay
@@ -35,7 +33,6 @@ def speeds(
         reproducible(n)
         for p in problems:
             say(f"{p.name}, threads={n}")
-            torch.compiler.reset()
             found = watched(p)
             windows = take_turns(competitors(p, found), seconds, repeats, p.algo.period)
             rows.append(

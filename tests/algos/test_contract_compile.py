@@ -79,3 +79,10 @@ def test_a_repeated_compiled_run_has_the_same_bits() -> None:
         e = engine(algo, compile=True, backend="aot_eager")
         ends.append((step(e, algo, 0), step(e, algo, 1), e.states))
     assert same_bits(*ends)
+
+
+@torch._dynamo.config.patch(recompile_limit=2)
+def test_a_process_may_train_more_runs_than_torch_keeps_versions_of_a_function() -> None:
+    for lr in (1e-3, 2e-3, 3e-3):  # a sweep in one process; each is another version
+        algo = algorithm("bc", lr=lr)
+        step(engine(algo, compile=True, backend="aot_eager"), algo, 0)
