@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,9 +66,9 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def job(folder: Path, **changes: object) -> Shards:
+def job(folder: Path, **changes: Any) -> Shards:
     values = Shards("breakout", 1, (0,), None, f"{folder}/raw", "http://x", (), False, 1)
-    return replace(values, **changes)  # type: ignore[arg-type]
+    return replace(values, **changes)
 
 
 def out_of(folder: Path, shard: int = 0) -> Path:
