@@ -253,10 +253,11 @@ def test_a_killed_conversion_leaves_nothing_half_written(folder: Path) -> None:
     )
     until = time.monotonic() + 60
     temporary = f".{out_of(folder, 1).name}.*.tmp"
-    while not list(out_of(folder).parent.glob(temporary)) and time.monotonic() < until:
+    while not (begun := list(out_of(folder).parent.glob(temporary))) and time.monotonic() < until:
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    assert begun, "it was never seen writing"
     assert out_of(folder, 0).exists()
     if not out_of(folder, 1).exists():
         before = out_of(folder).stat().st_mtime_ns
