@@ -179,8 +179,10 @@ def _rows(evaluations: pd.DataFrame, counted: Sequence[tuple[str, int]]) -> pd.D
 
 
 def _simulator(manifest: dict[str, Any]) -> str:
-    versions = manifest.get("versions") or {}
-    known = [f"{p} {versions[p]}" for p in ("mujoco", "ale-py", "gymnasium") if p in versions]
+    """What the episodes were played on, not what else was installed."""
+    numerics = manifest.get("numerics") or {}
+    played = ("ale-py" if "ale-py" in numerics else "mujoco", "gymnasium")
+    known = [f"{p} {numerics[p]}" for p in played if p in numerics]
     return ", ".join(known) or "simulator version not recorded"
 
 

@@ -30,6 +30,7 @@ CELLS = [
     *(cell("discrete_bc", 1_000_000, s, env="breakout") for s in range(2)),
 ]
 SUITE = Suite("x", CELLS, OPTIONS)
+PLAYED_ON = {"mujoco": "3.3.7", "ale-py": "0.12.1", "gymnasium": "1.4.0"}
 
 
 def test_what_never_ran_stands_beside_what_was_published() -> None:
@@ -49,8 +50,15 @@ def test_what_never_ran_stands_beside_what_was_published() -> None:
 def test_cells_are_returns_with_their_scores(tmp_path: Path) -> None:
     for c in CELLS[:3]:
         seed = c.config["seeds"][0]
-        write_run(tmp_path, c, value=lambda s, step, k, seed=seed: 10.0 + seed + step / 10_000)
-    first = rows(tables(load_runs(tmp_path), SUITE, "R"))[0]
+        write_run(
+            tmp_path,
+            c,
+            value=lambda s, step, k, seed=seed: 10.0 + seed + step / 10_000,
+            numerics=PLAYED_ON,
+        )
+    text = tables(load_runs(tmp_path), SUITE, "R")
+    assert "Simulator: ale-py 0.12.1, gymnasium 1.4.0." in text
+    first = rows(text)[0]
     # returns 12 and 13 at step 20,000; t(1 degree of freedom) x deviation / sqrt 2 = 6.353
     score = 100 * (12.5 + 20.7) / (14.6 + 20.7)
     assert first["discrete_bc"] == f"12.5 ± 6.4 ({score:.0f})"

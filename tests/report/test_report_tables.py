@@ -48,7 +48,7 @@ def test_a_complete_cell(tmp_path: Path) -> None:
         "last 3 evaluations",
         "95% Student-t interval over seeds",
         "3 seeds, 5,000 gradient steps, an evaluation every 1,000 steps on 2 episodes",
-        "mujoco 3.3.7",
+        "Simulator: mujoco 3.3.7, gymnasium 1.4.0.",  # what else was installed is not said
         "Hopper-v5: 20.0 and 2020.0",
         "`python benchmarks/train.py experiment=demo`",
         "`python benchmarks/report.py publish demo --runs runs`",
