@@ -18,7 +18,7 @@ class Transition(NamedTuple):
     action: Tensor  # float32 [B, A] or int64 [B]
     reward: Tensor  # float32 [B], n-step discounted sum (n = 1 unless the config says otherwise)
     next_obs: Tensor  # like obs: the state that the bootstrap looks at
-    next_action: Tensor  # like action: what the data did there; at an episode's end its last action
+    next_action: Tensor  # like action: what the data did there, or did last if that is unknown
     discount: Tensor  # float32 [B]: gamma^m, and 0 where the last step terminated
     return_to_go: Tensor  # float32 [B], discounted, stops at the episode's end
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from offrl.data.hdf5 import Rows, check_actions, read_rows
 from offrl.data.store import Columns, open_dataset, write_dataset
 from offrl.errors import UserError
 
-_VIEW = 1  # raise it when the same file gives other columns than before
+_VIEW = 2  # raise it when the same file gives other columns than before
 
 
 def unpack_hdf5(
@@ -99,6 +100,8 @@ def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
     index = np.flatnonzero(emitted)
     if len(index) == 0:
         raise UserError(f"{path}: no transition is left of {len(emitted)} row(s)")
+    episodes = _episodes(rows.terminals | timeouts, rows.rewards, index)
+    last = index[episodes["episode_start"][1:] - 1]
     return {
         "states": rows.observations,
         "index": index,
@@ -106,7 +109,8 @@ def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
         "action": rows.actions[index],
         "reward": rows.rewards[index],
         "terminated": rows.terminals[index],
-        **_episodes(rows.terminals | timeouts, rows.rewards, index),
+        "final_action": rows.actions[last + 1],  # after a time-out, of the row that is dropped
+        **episodes,
     }
 
 
@@ -134,7 +138,7 @@ def _every_row(rows: Rows) -> Columns:
 
 def _episodes(
     ends: NDArray[np.bool_], rewards: NDArray[np.float32], index: NDArray[np.int64]
-) -> Columns:
+) -> dict[str, NDArray[Any]]:
     """The episode table: `ends` flags the last row of an episode, `index` lists the kept rows."""
     episode: NDArray[np.int64] = np.cumsum(ends) - ends  # of every row
     n_episodes = int(episode[-1]) + 1

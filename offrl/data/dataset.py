@@ -48,6 +48,7 @@ class Dataset:
     episode_start: NDArray[np.int64]  # [E + 1], the last is N
     complete: NDArray[np.bool_]  # [E]: the episode is here from its start to its real end
     episode_return: NDArray[np.float64]  # [E]: undiscounted, every row of the source counted
+    final_action: NDArray[Any] | None = None  # like action, [E]: see actions_after()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -64,6 +65,15 @@ class Dataset:
     @property
     def continuous(self) -> bool:
         return self.action.ndim == 2
+
+    def actions_after(self) -> NDArray[Any]:
+        """What the data did in the last next state of each episode, [E, A] or [E].
+
+        Where the source does not tell, the last action once more.
+        """
+        if self.final_action is not None:
+            return self.final_action
+        return self.action[self.episode_start[1:] - 1]
 
     def episode_returns(self) -> NDArray[np.float64]:
         """Undiscounted returns of the complete episodes; empty if there is none."""

@@ -49,6 +49,7 @@ LAYOUT: dict[str, tuple[tuple[type[np.generic], int], ...]] = {
     "complete": ((np.bool_, 1),),
     "episode_return": ((np.float64, 1),),
 }
+OPTIONAL = {"final_action": LAYOUT["action"]}  # counts in E
 _STALE_SECONDS = 6 * 3600.0
 
 
@@ -71,7 +72,7 @@ def write_dataset(
     except OSError as e:
         raise _unwritable(cache_root, e) from e
     try:
-        described = {name: _save(temporary / f"{name}.npy", columns[name]) for name in LAYOUT}
+        described = {name: _save(temporary / f"{name}.npy", c) for name, c in columns.items()}
         record = {"format": FORMAT, "digest": digest, "columns": described, **meta}
         _save_json(temporary / "meta.json", record)
         if not final.exists():
@@ -96,7 +97,7 @@ def open_dataset(cache_root: Path, digest: str) -> Dataset:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
-        columns = {name: _map(folder / f"{name}.npy", meta["columns"][name]) for name in LAYOUT}
+        columns = {name: _map(folder / f"{name}.npy", d) for name, d in meta["columns"].items()}
         _check(columns)
         return Dataset(id=str(meta["id"]), digest=digest, **columns)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as e:
@@ -155,9 +156,10 @@ def _save_json(path: Path, record: Mapping[str, object]) -> None:
 
 
 def _check(columns: Columns) -> None:
-    if set(columns) != set(LAYOUT):
+    if set(columns) - set(OPTIONAL) != set(LAYOUT):
         raise ValueError(f"columns are {sorted(columns)}, not {sorted(LAYOUT)}")
-    for name, allowed in LAYOUT.items():
+    for name in columns:
+        allowed = (LAYOUT | OPTIONAL)[name]
         has, dims = columns[name].dtype, columns[name].ndim
         if not any(has == dtype and dims == ndim for dtype, ndim in allowed):
             both = " or ".join(f"{np.dtype(t)} with {ndim} dimensions" for t, ndim in allowed)
@@ -171,7 +173,8 @@ def _check(columns: Columns) -> None:
         raise ValueError("columns of transitions have unequal lengths")
     if n == 0 or start[0] != 0 or start[-1] != n or not (np.diff(start) > 0).all():
         raise ValueError("episode_start does not cut the transitions into non-empty episodes")
-    if any(len(columns[name]) != len(start) - 1 for name in ("complete", "episode_return")):
+    of_episodes = ("complete", "episode_return", *(columns.keys() & OPTIONAL.keys()))
+    if any(len(columns[name]) != len(start) - 1 for name in of_episodes):
         raise ValueError("columns of episodes have unequal lengths")
 
 

@@ -36,6 +36,9 @@ def subset(dataset: Dataset, buffer_size: int | None) -> Dataset:
     start = np.concatenate([[0], end[:-1], [buffer_size]])
     kept = np.diff(start)
     rows = np.arange(buffer_size) + np.repeat(first - start[:-1], kept)
+    final_action = dataset.actions_after()[order]
+    if kept[-1] < length[-1]:
+        final_action[-1] = dataset.action[rows[-1] + 1]
     return replace(
         dataset,
         index=_frozen(dataset.index[rows]),
@@ -46,6 +49,7 @@ def subset(dataset: Dataset, buffer_size: int | None) -> Dataset:
         episode_start=_frozen(start),
         complete=_frozen(dataset.complete[order] & (kept == length)),
         episode_return=_frozen(dataset.episode_return[order]),
+        final_action=_frozen(final_action),
     )
 
 

@@ -45,9 +45,12 @@ class Transitions:
             reward = reward * np.float32(reward_scale)
         self.reward = _tensor(reward, device)
         self.terminated = _tensor(dataset.terminated, device)
-        # The last transition of each one's episode [N]; searching episode_start is 10 times slower.
-        ends = np.repeat(dataset.episode_start[1:] - 1, np.diff(dataset.episode_start))
-        self.episode_last = torch.from_numpy(ends.astype(np.int32)).to(device)
+        # The episode of each transition [N]; searching episode_start is 10 times slower.
+        episodes = np.arange(dataset.n_episodes, dtype=np.int32)
+        of_each = np.repeat(episodes, np.diff(dataset.episode_start))
+        self.episode = torch.from_numpy(of_each).to(device)
+        self.episode_last = _tensor(dataset.episode_start[1:] - 1, device)  # [E]
+        self.final_action = _tensor(dataset.actions_after(), device)  # [E, A] or [E]
         rtg = return_to_go(reward, dataset.episode_start, gamma)
         self.return_to_go = torch.from_numpy(rtg).to(device)  # [N]
         powers = np.power(gamma, np.arange(n_step + 1, dtype=np.float64))
@@ -62,15 +65,19 @@ class Transitions:
 
     def gather(self, rows: Tensor) -> Transition:
         """The transitions at `rows`, int64 [n] on this object's device, as new tensors."""
-        episode_last = self.episode_last.index_select(0, rows)
+        episode = self.episode.index_select(0, rows)
+        episode_last = self.episode_last.index_select(0, episode)
         last = torch.minimum(rows + (self.n_step - 1), episode_last)  # the m-th step
+        following = self.action.index_select(0, torch.minimum(last + 1, episode_last))
+        final = self.final_action.index_select(0, episode)
+        at_end = (last == episode_last).view(-1, *[1] * (final.ndim - 1))
         discount = self._powers[last - rows + 1].float()
         return Transition(
             obs=self._states(self.index, rows),
             action=self.action.index_select(0, rows),
             reward=self._reward(rows, last),
             next_obs=self._states(self.next_index, last),
-            next_action=self.action.index_select(0, torch.minimum(last + 1, episode_last)),
+            next_action=torch.where(at_end, final, following),
             discount=discount.masked_fill_(self.terminated.index_select(0, last), 0.0),
             return_to_go=self.return_to_go.index_select(0, rows),
         )

@@ -1,17 +1,16 @@
 """Pictures, every frame stored once: stacks, episode ends, subsets, the cache, memory."""
 
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toy import dataset
+from toy import columns_of, dataset
 from toy_games import game_data, games
 
 from offrl.data import memory
-from offrl.data.dataset import Dataset, check_fits
+from offrl.data.dataset import check_fits
 from offrl.data.memory import in_memory, require_disk, require_memory
 from offrl.data.rows import columns
 from offrl.data.store import Stream, content_digest, open_dataset, write_dataset
@@ -32,10 +31,6 @@ def stack(episode: int, t: int) -> list[int]:
 def steps(lengths: list[int]) -> list[tuple[int, int]]:
     """(episode, step) of every transition."""
     return [(e, t) for e, n in enumerate(lengths) for t in range(n)]
-
-
-def columns_of(d: Dataset) -> dict[str, np.ndarray]:
-    return {f.name: getattr(d, f.name) for f in fields(d) if f.name not in ("id", "digest")}
 
 
 @pytest.mark.parametrize("n_step", [1, 3])

@@ -4,12 +4,11 @@ import json
 import multiprocessing
 import os
 import shutil
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toy import dataset
+from toy import columns_of, dataset
 
 from offrl.data import store
 from offrl.data.dataset import Dataset, ScoreRef
@@ -19,12 +18,8 @@ from offrl.errors import UserError
 DIGEST = "d" * 64
 
 
-def _columns(d: Dataset) -> dict[str, np.ndarray]:
-    return {f.name: getattr(d, f.name) for f in fields(d) if f.name not in ("id", "digest")}
-
-
 def _write(cache: Path) -> Dataset:
-    return write_dataset(cache, DIGEST, _columns(dataset([3, 2], [True, False])), {"id": "toy"})
+    return write_dataset(cache, DIGEST, columns_of(dataset([3, 2], [True, False])), {"id": "toy"})
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -32,7 +27,7 @@ def test_round_trip(tmp_path: Path) -> None:
     for d in (_write(tmp_path), open_dataset(tmp_path, DIGEST)):
         assert (d.id, d.digest) == ("toy", DIGEST)
         assert (len(d), d.n_episodes, d.obs_shape, d.continuous) == (5, 2, (3,), True)
-        for name, column in _columns(source).items():
+        for name, column in columns_of(source).items():
             stored = getattr(d, name)
             assert stored.dtype == column.dtype
             np.testing.assert_array_equal(stored, column)
@@ -40,8 +35,18 @@ def test_round_trip(tmp_path: Path) -> None:
                 stored[...] = 0
 
 
+def test_what_the_data_did_after_its_last_transitions_may_be_stored(tmp_path: Path) -> None:
+    columns = columns_of(dataset([3, 2], [True, False]))
+    np.testing.assert_array_equal(_write(tmp_path).actions_after(), columns["action"][[2, 4]])
+    known = np.full((2, 2), 0.5, dtype=np.float32)
+    stored = write_dataset(tmp_path, "e" * 64, columns | {"final_action": known}, {"id": "toy"})
+    np.testing.assert_array_equal(stored.actions_after(), known)
+    with pytest.raises(ValueError, match="columns of episodes have unequal lengths"):
+        write_dataset(tmp_path, "f" * 64, columns | {"final_action": known[:1]}, {"id": "toy"})
+
+
 def test_provenance_and_digests_are_recorded(tmp_path: Path) -> None:
-    columns = _columns(dataset([3, 2], [True, False]))
+    columns = columns_of(dataset([3, 2], [True, False]))
     write_dataset(tmp_path, DIGEST, columns, {"id": "toy", "simulator": "3.3.7"})
     meta = json.loads((tmp_path / DIGEST / "meta.json").read_text())
     assert meta["simulator"] == "3.3.7"
@@ -50,7 +55,7 @@ def test_provenance_and_digests_are_recorded(tmp_path: Path) -> None:
 
 
 def test_little_more_than_the_data_and_no_pickle(tmp_path: Path) -> None:
-    columns = _columns(dataset([100] * 20, [False] * 20))
+    columns = columns_of(dataset([100] * 20, [False] * 20))
     write_dataset(tmp_path, DIGEST, columns, {"id": "toy"})
     size = sum(p.stat().st_size for p in (tmp_path / DIGEST).iterdir())
     assert size < 1.05 * sum(c.nbytes for c in columns.values())
@@ -169,7 +174,7 @@ def test_a_damaged_folder_says_what_to_do(damage: object, tmp_path: Path) -> Non
     ],
 )
 def test_columns_that_are_no_dataset(name: str, column: np.ndarray, tmp_path: Path) -> None:
-    columns = {**_columns(dataset([3, 2], [True, False])), name: column}
+    columns = {**columns_of(dataset([3, 2], [True, False])), name: column}
     with pytest.raises(ValueError, match=r"reward|lengths|episode"):
         write_dataset(tmp_path / "cache", DIGEST, columns, {"id": "toy"})
     assert not (tmp_path / "cache").exists()

@@ -1,5 +1,6 @@
 """buffer_size: one nested family of subsets for everybody."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def test_a_cut_episode_is_bootstrapped(whole: Dataset) -> None:
     transitions = Transitions(subset(whole, cut), 0.9, 1, None, "cpu")
     batch = transitions.gather(torch.tensor([cut - 1]))
     assert batch.discount.item() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_action_after_a_cut_is_still_the_data_s(whole: Dataset, stored: bool) -> None:
+    after = whole.actions_after() + (100 if stored else 0)
+    d = replace(whole, final_action=after) if stored else whole
+    ends = whole.episode_start[1:] - 1
+    for k in range(1, N):
+        part = subset(d, k)
+        batch = Transitions(part, 0.9, 1, None, "cpu").gather(torch.arange(k))
+        for action, following in zip(part.action[:, 0], batch.next_action[:, 0], strict=True):
+            i = int(action)  # the source's row number
+            assert following == (after[list(ends).index(i), 0] if i in ends else i + 1)
 
 
 def test_returns_are_of_complete_episodes_only(whole: Dataset) -> None:

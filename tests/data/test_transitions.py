@@ -83,7 +83,23 @@ def test_the_seam_of_a_d4rl_file(tmp_path: Path) -> None:
     assert batch.return_to_go.item() == columns["rewards"][2]
     assert batch.discount.item() == 1.0
     np.testing.assert_array_equal(batch.next_obs[0], columns["observations"][3])
-    np.testing.assert_array_equal(batch.next_action[0], columns["actions"][2])
+    np.testing.assert_array_equal(batch.next_action[0], columns["actions"][3])
+
+
+@pytest.mark.parametrize(("n_step", "masked"), [(1, 2), (3, 5)])
+def test_the_next_action_of_a_d4rl_file_is_that_of_the_row_of_the_next_state(
+    tmp_path: Path, n_step: int, masked: int
+) -> None:
+    """Also where that row is dropped, as it timed out, and where it is the file's last one."""
+    columns = rows("---t-d--t---d----")
+    d = unpack_hdf5(write(tmp_path / "a.hdf5", columns), "file/x", tmp_path / "cache", 99)
+    batch = Transitions(d, GAMMA, n_step, None, "cpu").gather(torch.arange(len(d)))
+    bootstrapped = batch.discount > 0
+    assert bootstrapped.sum() == len(d) - masked
+    known = {tuple(o): a for o, a in zip(columns["observations"], columns["actions"], strict=True)}
+    assert len(known) == len(columns["actions"])
+    for o, a in zip(batch.next_obs[bootstrapped], batch.next_action[bootstrapped], strict=True):
+        np.testing.assert_array_equal(a, known[tuple(o.numpy())])
 
 
 def test_return_to_go_is_accumulated_in_float64() -> None:

@@ -1,6 +1,7 @@
 """Small in-memory datasets."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
@@ -34,3 +35,9 @@ def dataset(
         complete=np.ones(len(lengths), dtype=np.bool_),
         episode_return=np.add.reduceat(reward.astype(np.float64), start[:-1]),
     )
+
+
+def columns_of(d: Dataset) -> dict[str, np.ndarray]:
+    """The columns that are stored of it."""
+    columns = {f.name: getattr(d, f.name) for f in fields(d) if f.name not in ("id", "digest")}
+    return {name: column for name, column in columns.items() if column is not None}
