@@ -6,7 +6,8 @@ What the paper leaves open follows the authors' code: the three importance-sampl
 actions, the weights, the learning rates, the loss of log alpha, and the actor's first `bc_steps`
 steps of maximum likelihood.  Deviations from that code: every loss looks at the parameters as they
 are before the step (as Cal-QL's code does), layers begin as torch's do, and SAC's clamp of the log
-deviation.
+deviation.  From Cal-QL's: a target takes one action of the policy, not the best of ten, and a
+multiplier holds the weighted gap at the threshold, not the gap.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Behaviour cloning with discrete actions: a classifier and its cross entropy.
 
-Deviations: none.
+Deviations: the start of the CNN (docs/decisions/0005).
 """
 
 from dataclasses import dataclass

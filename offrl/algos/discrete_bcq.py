@@ -1,7 +1,8 @@
 """Discrete BCQ, Fujimoto et al. 2019 (arXiv 1910.01708): double DQN that chooses among the actions
 which a model of the data finds likely.
 
-The penalty on the model's logits is the authors' code's.  Deviations: none.
+The penalty on the model's logits is the authors' code's.  Deviations: the data's rewards are taken
+as they are, the authors clip them to [-1, 1]; the start of the CNN (docs/decisions/0005).
 """
 
 from dataclasses import dataclass

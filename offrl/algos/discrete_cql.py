@@ -1,6 +1,6 @@
 """CQL with discrete actions, Kumar et al. 2020 (arXiv 2006.04779): CQL(H) on QR-DQN.
 
-Deviations: none.
+Deviations: the start of the CNN (docs/decisions/0005).
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Critic regularized regression with discrete actions, Wang et al. 2020 (arXiv 2006.15134).
 
 With few actions both expectations over the policy, in advantage and target, are exact.
-Deviations: the critic is not distributional; actor and critic share a body, and one Adam; with
-min_q_weight, the critic has CQL's term (Kumar et al. 2020).
+Deviations: the critic is not distributional; actor and critic share a body, and one Adam; the start
+of the CNN (docs/decisions/0005); with min_q_weight, the critic has CQL's term (Kumar et al. 2020).
 """
 
 from dataclasses import dataclass

@@ -6,6 +6,8 @@ of Q and V, one may train it alongside).  V looks at the target critics, the pol
 new V.
 
 Deviations: networks start as torch's do; the authors' code has orthogonal weights and no biases.
+Rewards are scaled by the returns of complete episodes; the authors also count the piece at the end
+of a file that was cut off.
 """
 
 import math

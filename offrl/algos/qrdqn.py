@@ -1,7 +1,8 @@
 """QR-DQN, Dabney et al. 2018 (arXiv 1710.10044): DQN with quantiles of the return.
 
 Online: it makes the suite's own Atari data.  Deviations: with `double`, the online network chooses
-the action of the target (van Hasselt et al. 2016); n-step returns come with the batch.
+the action of the target (van Hasselt et al. 2016); n-step returns come with the batch; the start of
+the CNN (docs/decisions/0005).
 """
 
 from dataclasses import dataclass

@@ -5,6 +5,9 @@ What the paper leaves open follows the authors' code: penalties are sums over th
 action, the actor maximises the lower critic divided by its mean absolute value, normalisation comes
 after ReLU, and networks start as in the authors' code.
 
+The authors' code is that of May 2023, with which the paper was made; theirs of October 2023 also
+keeps targets from falling below the data's return.
+
 Deviations: the authors' target of the actor follows the actor as it was before its last step, here
 as it is after it (as in TD3).  One call of update is `period` critic steps and then one step of
 actor and targets; the authors' delayed step comes first of its period and not last.

@@ -58,7 +58,7 @@ class Normaliser:
 
 
 def reward_scale(dataset: Dataset) -> float:
-    """1000 / (best - worst return of a complete episode), as IQL's authors scale MuJoCo's rewards.
+    """1000 / (best - worst return of a complete episode), IQL's scale for MuJoCo's rewards.
 
     The paper (Kostrikov et al. 2021, appendix B) divides by the difference; the 1000 stands in
     their code.  Raises UserError where the data has no two such episodes that differ.
