@@ -28,7 +28,7 @@ def launch(cfg: DictConfig) -> float | None:
     print(outcome.run_dir, flush=True)
     if outcome.status == "interrupted":
         preempt.leave()
-    return note(cell)
+    return None if outcome.status in ("interrupted", "claimed") else note(cell)
 
 
 if __name__ == "__main__":

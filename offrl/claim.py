@@ -118,8 +118,11 @@ def owned(run_dir: Path) -> bool:
     found = _read(path)
     if found is None:
         return False
-    with _private_file(path, found[0]) as probe:  # its time is the file system's now
-        return not _stale(path, found, probe.stat().st_mtime)
+    try:
+        with _private_file(path, found[0]) as probe:  # its time is the file system's now
+            return not _stale(path, found, probe.stat().st_mtime)
+    except OSError as e:
+        raise UserError(f"{run_dir}: cannot be written: {e.strerror or e}") from e
 
 
 def _acquire(path: Path, private: Path, content: Content) -> bool:

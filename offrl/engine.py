@@ -92,6 +92,7 @@ def reproducible(threads: int) -> None:
     """Sets torch up so that the same run has the same bits."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = False  # torch's default rounds a GPU's convolutions to it
     # by default that fills new memory, which no algorithm reads, at 5% of a run's time
     deterministic: Any = torch.utils.deterministic
     deterministic.fill_uninitialized_memory = False

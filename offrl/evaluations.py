@@ -6,8 +6,12 @@ is played, as long as it is on the CPU.
 
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import cache, partial
 from types import TracebackType
 from typing import Any
@@ -16,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._pytree import tree_map
 
+from offrl import preempt
 from offrl.cell import Cell
 from offrl.data.normalise import Normaliser
 from offrl.engine import reproducible
@@ -40,7 +45,7 @@ class Evaluations:
         self._pool: ProcessPoolExecutor | None = None
         if workers:
             spawn = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-            self._pool = ProcessPoolExecutor(workers, spawn, reproducible, (1,))
+            self._pool = ProcessPoolExecutor(workers, spawn, _begin)
         else:
             self._here = make_envs(env, cell.settings.eval_episodes)
 
@@ -77,8 +82,38 @@ class Evaluations:
                 acting = {k: getattr(state, k).numpy() for k in algo.policy_fields}
                 env = json.dumps(self._env)
                 play = partial(_play, algo, acting, self._normaliser, env, n, address)
-                futures.append(self._pool.submit(play))
-        return lambda: done or [f.result() for f in futures]
+                with _ended_together():
+                    futures.append(self._pool.submit(play))
+
+        def wait() -> list[list[Episode]]:
+            with _ended_together():
+                return done or [f.result() for f in futures]
+
+        return wait
+
+
+@contextmanager
+def _ended_together() -> Iterator[None]:
+    """What ends a whole job ends the workers at once: the evaluation is lost, not the run."""
+    try:
+        yield
+    except BrokenProcessPool as e:
+        if not preempt.asked():
+            raise
+        raise preempt.Preempted("asked to end in an evaluation; the same command goes on") from e
+
+
+def _begin() -> None:
+    """In another process, which must not outlive one that is killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    reproducible(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _play(

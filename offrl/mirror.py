@@ -57,15 +57,15 @@ class Mirror:
         if sink is not None:
             self._try(sink.close)
 
-    def follow(self, records: Records) -> None:
-        """Sends the rows that are new; to be called when they are on disk."""
+    def follow(self, records: Records, step: int) -> None:
+        """Sends the rows that are new, up to `step`; to be called when they are on disk."""
         sink = self._sink
         if sink is None:
             return
-        for step, values in sorted(_after(records, self._step).items()):
-            if self._sink is not None:
-                self._try(partial(sink.log, step, values))
-        self._step = max(records.eval_rows["step"], default=self._step)
+        for at, values in sorted(_after(records, self._step).items()):
+            if self._sink is not None and at <= step:
+                self._try(partial(sink.log, at, values))
+        self._step = step
 
     def _begin(self, sink: Sink) -> None:
         self._sink = sink

@@ -68,7 +68,8 @@ def run(cell: Cell) -> Outcome:
     try:
         if status(cell) == "complete" and holder(run_dir) is None:
             return Outcome("complete", run_dir)
-        require(cell)
+        _require_device(cell)
+        require_out(cell)
         with claim(run_dir) as mine:
             if mine is None:
                 by = holder(run_dir) or {"host": "unknown", "pid": "unknown"}
@@ -84,10 +85,13 @@ def run(cell: Cell) -> Outcome:
         return Outcome("failed", run_dir, traceback.format_exc())
 
 
-def require(cell: Cell) -> None:
-    """Raises UserError where a cell cannot be run here: no such device, `out` cannot be written."""
+def _require_device(cell: Cell) -> None:
     if cell.runtime.device == "cuda" and not torch.cuda.is_available():
         raise UserError("runtime.device=cuda: torch sees no CUDA device; use runtime=cpu")
+
+
+def require_out(cell: Cell) -> None:
+    """Raises UserError where `out` cannot be written; a launcher may lack a device, not this."""
     out = run_dir_of(cell).parent
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -189,7 +193,7 @@ class _Run:
                     checkpoint.save(self.run_dir, point.step, point.states)
                     self.manifest["step"] = point.step
                     self._write("running", None)
-                mirror.follow(records)
+                mirror.follow(records, point.step)
                 losses = {k: f"{v:.3g}" for k, v in rows[-1].stats.items()}
                 bar.set_postfix(({"score": f"{np.mean(scores):.1f}"} if scores else {}) | losses)
 

@@ -20,11 +20,16 @@ def wait(sweep_dir: Path) -> None:
 
 
 def queued(sweep_dir: Path) -> set[str]:
-    """The numbers of a sweep's array jobs that are not over yet; none where there is no SLURM."""
+    """The numbers of a sweep's array jobs that are not over yet; none where there is no SLURM.
+
+    All of them where it does not answer: then it is not known.
+    """
     folders = {p.name for p in (sweep_dir / ".submitit").glob("*")}
     try:
         squeue = ["squeue", "--me", "--noheader", "--format=%F"]
         listed = subprocess.run(squeue, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+    except FileNotFoundError:
         return set()
+    except subprocess.CalledProcessError:
+        return folders
     return folders & set(listed.split())

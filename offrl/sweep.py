@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 ONLY = "OFFRL_ONLY"  # run ids that a launch is for; tells the workers, which inherit it
 POLL_S = 2.0  # between looks at cells that another launcher runs
-UNFINISHED = ("none", "running")  # "failed", "diverged" and "damaged" would only be so again
+# what may yet be complete: "failed", "diverged" and "damaged" would only be so again
+UNFINISHED = ("none", "running", "interrupted")
 
 
 def main(launch: Callable[[], object], argv: Sequence[str]) -> int:
@@ -61,8 +62,11 @@ def _command(launch: Callable[[], object], args: Namespace) -> int:
         return 0 if _open_data(work.cells) else 1
     require_logger(work.cells[0].logger)
     if work.search is not None:
-        return _search(launch, work.cells[0], work.search)
-    done = _sweep(launch, work.cells) if work.sweep else _single(launch, work.cells[0])
+        done = _search(launch, work.cells[0], work.search)
+    elif work.sweep:
+        done = _sweep(launch, work.cells)
+    else:
+        done = _single(launch, work.cells[0])
     if done and preempt.asked():
         print("offrl: asked to end; the same command goes on", file=sys.stderr)
         return preempt.REQUEUE
@@ -77,17 +81,17 @@ def _single(launch: Callable[[], object], cell: "Cell") -> int:
 
 
 def _search(launch: Callable[[], object], base: "Cell", search: "Search") -> int:
-    from offrl.run import require
+    from offrl.run import require_out
     from offrl.search import FOLDER, conclude
 
-    require(base)
+    require_out(base)
     if not _open_data([base]):
         return 1
     folder = search.folder(base)
     folder.mkdir(parents=True, exist_ok=True)
     ended = _launch(launch, {FOLDER: str(folder)})
     concluded = conclude(base, search)  # also where Optuna gives up because all have failed
-    return concluded if ended else 1
+    return concluded if ended and not preempt.asked() else 1
 
 
 def _dry_run(cells: "Sequence[Cell]") -> int:
@@ -103,12 +107,12 @@ def _dry_run(cells: "Sequence[Cell]") -> int:
 
 def _sweep(launch: Callable[[], object], cells: "Sequence[Cell]") -> int:
     """Launches what is not complete, and once more what was killed; waits for what others run."""
-    from offrl.run import require, run_dir_of, status
+    from offrl.run import require_out, run_dir_of, status
 
     todo = [c for c in cells if status(c) != "complete"]
     print(f"{len(cells)} cells, {len(cells) - len(todo)} complete already", file=sys.stderr)
     for cell in todo:
-        require(cell)
+        require_out(cell)
     _open_data(todo)
     while todo and not _launch(launch, _only(todo)):
         if preempt.asked() or slurm.used():
@@ -211,10 +215,13 @@ def _abandoned(cell: "Cell") -> bool:
 
 
 def _left(cell: "Cell") -> bool:
-    """Whether nobody is at a cell that is not finished."""
+    """Whether nobody is at a cell that is not finished.  What SLURM cancelled is left alone."""
     from offrl.run import status
 
-    return not _owned(cell) and status(cell) in UNFINISHED  # in this order: it may just end
+    if _owned(cell):  # first: it may just end
+        return False
+    stands = status(cell)
+    return stands in UNFINISHED and not (stands == "interrupted" and slurm.used())
 
 
 def _finish_left(launch: Callable[[], object], cells: "Sequence[Cell]") -> None:
@@ -227,7 +234,7 @@ def _finish_left(launch: Callable[[], object], cells: "Sequence[Cell]") -> None:
 
     tried: set[str] = set()
     told = False
-    while True:
+    while not preempt.asked():
         left = [c for c in cells if c.run_id not in tried and _left(c)]
         if left:
             tried.add(left[0].run_id)

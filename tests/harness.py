@@ -165,10 +165,10 @@ def spawn(*args: str, cwd: Path, new_group: bool = False, **env: str) -> "subpro
     )
 
 
-def wait_until(what: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+def wait_until(what: Callable[[], object], process: "subprocess.Popen[str] | None" = None) -> None:
     """Until `what` is true, while the process lives."""
     deadline = time.monotonic() + 120
     while not what():
-        assert process.poll() is None, process.communicate()
+        assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)

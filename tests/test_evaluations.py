@@ -1,12 +1,26 @@
 """Evaluations in other processes, while training goes on: the same files, killed or not."""
 
+import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from harness import complete, complete_in_child, interrupted, litter, manifest, results, tiny
+from harness import (
+    complete,
+    complete_in_child,
+    interrupted,
+    litter,
+    manifest,
+    results,
+    spawn,
+    tiny,
+    wait_until,
+)
 
-from offrl.run import run
+from offrl import evaluations, preempt
+from offrl.run import run, run_dir_of, status
 
 AGAIN = ("n_updates=80", "norm_obs=true", "seeds=[0,1]")
 WORKERS = "runtime.eval_workers=2"
@@ -44,6 +58,40 @@ def test_an_action_that_is_not_finite_is_divergence(hopper: Path, tmp_path: Path
     """It is found one point later than it is met."""
     outcome = run(tiny(hopper, tmp_path, "algo.lr=1e38", WORKERS))
     assert outcome.status == "diverged"
+
+
+def dies(*_: object) -> None:
+    """In an evaluation's process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("asked", "ends"), [([signal.SIGTERM], "interrupted"), ([], "failed")])
+def test_a_signal_to_the_whole_job_interrupts_the_run(
+    asked: list[int], ends: str, hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers are gone before the run can stop by itself."""
+    monkeypatch.setattr(evaluations, "_play", dies)
+    monkeypatch.setattr(preempt, "_asked", asked)
+    c = tiny(hopper, tmp_path, WORKERS)
+    outcome = run(c)
+    assert (outcome.status, status(c)) == (ends, ends)
+    assert ("BrokenProcessPool" in outcome.message) == (ends == "failed")
+    monkeypatch.undo()
+    complete(tiny(hopper, tmp_path))
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_do_not_outlive_a_killed_run(hopper: Path, tmp_path: Path) -> None:
+    c = tiny(hopper, tmp_path, WORKERS, "n_updates=100000")
+    launcher = spawn(*c.given, cwd=tmp_path)
+    policy = run_dir_of(c) / "policy.safetensors"
+    wait_until(policy.exists, launcher)  # after an evaluation
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    assert len(children) >= 2
+    launcher.kill()
+    launcher.communicate()
+    wait_until(lambda: not any(Path("/proc", pid).exists() for pid in children))
 
 
 def test_no_device(hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

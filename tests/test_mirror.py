@@ -50,6 +50,13 @@ def logged(path: Path) -> list[list[object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_steps_never_go_down_while_evaluations_overlap(hopper: Path, tmp_path: Path) -> None:
+    path, logger = own(tmp_path)
+    complete(tiny(hopper, tmp_path / "o", *logger, "n_updates=80", "runtime.eval_workers=1"))
+    _, *rows, _ = logged(path)
+    assert [r[1] for r in rows] == [20, 40, 60, 80]
+
+
 def own(tmp_path: Path, fails: str = "never") -> tuple[Path, tuple[str, str]]:
     """A logger of a config folder of one's own, as overrides."""
     folder = tmp_path / "conf" / "logger"

@@ -10,6 +10,7 @@ from torch._inductor.utils import run_and_get_code
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from offrl.engine import reproducible
 from offrl.onednn import ProductsByOneDNN, product
 
 aten = torch.ops.aten
@@ -94,3 +95,10 @@ def test_a_scaled_sum_is_left_alone() -> None:
     new = rewritten(scaled, *xs)
     assert [n.target for n in new.graph.nodes].count(product) == 0
     torch.testing.assert_close(new(*xs), scaled(*xs))
+
+
+def test_a_gpu_s_convolutions_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    reproducible(torch.get_num_threads())
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32

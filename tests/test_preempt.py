@@ -21,6 +21,7 @@ from offrl import preempt
 from offrl.loop import Loop
 from offrl.progress import standing
 from offrl.run import run, run_dir_of, status
+from offrl.search import FOLDER
 
 # one evaluation only: what is saved at SIGTERM is saved because of it
 LONG = (
@@ -64,6 +65,23 @@ def test_a_checkpoint_at_the_next_block_end(
     assert signalled == [0, 1000, 2000, 3000]
     assert litter(run_dir) == []
     assert results(run_dir) == results(complete(cell(*args, f"out={tmp_path / 'whole'}")))
+
+
+def test_an_interrupted_configuration_is_not_yet_tried(
+    train: Train,
+    hopper: Path,
+    tmp_path: Path,
+    signalled: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "search"
+    folder.mkdir()
+    monkeypatch.setenv(FOLDER, str(folder))
+    args = (*LONG, f"dataset.path={hopper}")
+    assert train(*args).code == preempt.REQUEUE
+    assert not list(folder.iterdir())
+    assert train(*args).code == 0
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_the_rest_of_a_sweep_is_left_alone(

@@ -1,15 +1,19 @@
 """A search of hyperparameters: ordinary runs, and a record of how many were tried."""
 
+import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from harness import SMALL_NET, Train, manifest, tiny
 
+from offrl import preempt
 from offrl.errors import UserError
 from offrl.run import run, run_dir_of
 from offrl.search import FOLDER, Search, conclude, note, objective, tried
-from offrl.suite import plan
+from offrl.suite import Plan, plan
+from offrl.sweep import main
 
 TD3_BC = ("algo=td3_bc", "n_updates=40", "eval_every=20", "eval_episodes=1", "batch_size=8")
 SEARCH = ("hydra/sweeper=optuna", "+search=td3_bc", *TD3_BC, SMALL_NET, "dataset=file")
@@ -51,6 +55,22 @@ def test_what_was_tried_is_counted(
     err = capsys.readouterr().err
     assert "3 configurations tried, 1 of them failed" in err
     assert found[0]["command"] in err
+
+
+def test_who_is_asked_to_end_goes_on_with_the_search_later(
+    hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny(hopper, tmp_path)
+    work = Plan([base], True, Search("lr", {"algo.lr": "interval(1e-4,1e-2)"}))
+    monkeypatch.setattr("offrl.suite.plan", lambda *_: work)
+
+    def launch() -> None:
+        run(base)
+        note(base)
+        with preempt.listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert main(launch, ["-m"]) == preempt.REQUEUE
 
 
 def test_each_space_around_each_base_has_its_own_count(hopper: Path, tmp_path: Path) -> None:

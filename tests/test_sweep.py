@@ -19,7 +19,8 @@ from harness import (
     write_hopper,
 )
 
-from offrl.run import run_dir_of, status
+from offrl import preempt, slurm, sweep
+from offrl.run import run, run_dir_of, status
 
 TESTS = str(Path(__file__).parent)
 
@@ -152,6 +153,53 @@ def test_what_another_launcher_leaves_is_taken_over(hopper: Path, tmp_path: Path
     assert launcher.returncode == 0, seen + rest
     assert "once more" in rest
     assert status(c) == "complete"
+
+
+def test_what_another_launcher_was_asked_to_leave_is_taken_over(
+    hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = tiny(hopper, tmp_path)
+    with monkeypatch.context() as m:
+        m.setattr(preempt, "_asked", [signal.SIGTERM])
+        assert run(c).status == "interrupted"
+    launches: list[str] = []
+    sweep._finish_left(lambda: launches.append(run(c).status), [c])
+    assert launches == ["complete"]
+
+
+def test_what_slurm_cancelled_is_left_alone(
+    hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = tiny(hopper, tmp_path)
+    with monkeypatch.context() as m:
+        m.setattr(preempt, "_asked", [signal.SIGTERM])
+        run(c)
+    monkeypatch.setattr(slurm, "used", lambda: True)
+    sweep._finish_left(lambda: pytest.fail("launched"), [c])
+
+
+def test_who_is_asked_to_end_begins_nothing_more(
+    hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preempt, "_asked", [signal.SIGTERM])
+    sweep._finish_left(lambda: pytest.fail("launched"), [tiny(hopper, tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [("echo 12; echo 13", {"12"}), ("echo 13", set()), ("exit 1", {"12", "14"}), (None, set())],
+)
+def test_a_queue_that_does_not_answer_is_asked_again(
+    script: str | None, found: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in ("12", "14"):
+        (tmp_path / ".submitit" / job).mkdir(parents=True)
+    if script is not None:
+        squeue = tmp_path / "squeue"
+        squeue.write_text(f"#!/bin/sh\n{script}\n")
+        squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm.queued(tmp_path) == found
 
 
 def test_a_sweep_continues_what_was_interrupted(train: Train, hopper: Path, tmp_path: Path) -> None:
