@@ -30,8 +30,10 @@ def main(cfg: DictConfig) -> None:
     from offrl.engine import reproducible
     from offrl.errors import UserError
 
-    reproducible(cfg.threads)
     try:
+        if type(cfg.threads) is not int or cfg.threads < 1:
+            raise UserError(f"threads={cfg.threads}: must be a whole number, at least 1")
+        reproducible(cfg.threads)
         try:
             config: Any = OmegaConf.to_container(cfg, resolve=True)
         except OmegaConfBaseException as e:
@@ -60,6 +62,8 @@ def online(cfg: DictConfig) -> Any:
     from offrl.online import Online
     from offrl.types import Spec
 
+    if type(cfg.batch_size) is not int or cfg.batch_size < 1:
+        raise UserError(f"batch_size={cfg.batch_size}: must be a whole number, at least 1")
     game = cfg.env.get("game")
     make_env: Any
     make_eval_env: Any
@@ -75,16 +79,18 @@ def online(cfg: DictConfig) -> Any:
         make_env = partial(AtariVector, replace(played, **cfg.atari_training))
         make_eval_env = partial(AtariVector, played)
         env_id, env = atari(played).id, spec_of(atari(played))
+        games = {"atari": dict(cfg.atari), "atari_training": dict(cfg.atari_training)}
     else:
-        played = None
+        played, games = None, {}
         env_id = f"{cfg.env.task}-v5"  # the suite's own data is made on the current versions
         env = env_spec(env_id)
         make_env = make_eval_env = partial(VectorEnv, env_id)
     spec = Spec(env.obs_shape, env.action_dim, env.max_action, cfg.batch_size)
-    keys = {f.name for f in fields(Online)} - {"algo", "env_id", "make_env", "make_eval_env"}
-    settings = {k: cfg[k] for k in keys} | {"out": Path(cfg.out).expanduser()}
+    made = ("algo", "env_id", "make_env", "make_eval_env", "games")
+    settings = {f.name: cfg[f.name] for f in fields(Online) if f.name not in (*made, "out")}
     algo: Any = build(cfg.algo, spec)
-    return Online(algo, env_id, make_env, make_eval_env, **settings), played
+    out = Path(cfg.out).expanduser()
+    return Online(algo, env_id, make_env, make_eval_env, **settings, out=out, games=games), played
 
 
 def train(run: Any) -> None:

@@ -96,12 +96,20 @@ def publish(
 
 
 def publish_replay(run: Online, path: Path, steps: int) -> dict[str, Any]:
-    """Writes the actions of the run's first `steps` steps; what is recorded of them."""
-    actions = run.buffer().actions(steps)
-    save_tensors(path, {NAME: actions}, {"env_id": run.env_id})
+    """Writes the actions of the run's first `steps` steps; what is recorded of them.
+
+    Raises UserError if they, played again, do not give the rewards of the run.
+    """
+    actions, rewards = run.buffer().first(steps)
     env = VectorEnv(run.env_id, 1)
     data = replay(env, actions.numpy(), run.seed, run.eval_every)
     env.close()
+    if not np.array_equal(data["reward"], rewards.numpy()):
+        raise UserError(
+            f"{run.out}: played again, its actions give other rewards: a replay needs n_envs=1, "
+            "n_step=1 and the simulator of the training"
+        )
+    save_tensors(path, {NAME: actions}, {"env_id": run.env_id})
     return {"sha256": sha256_file(path), "steps": steps} | summary(data)
 
 

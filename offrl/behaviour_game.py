@@ -23,12 +23,14 @@ from offrl.atomic import write_atomic
 from offrl.checkpoint import load_tensors, save_tensors
 from offrl.config import build
 from offrl.data import atari
+from offrl.data.atari_file import read_meta
 from offrl.data.digest import sha256_file
 from offrl.envs.atari import AtariSettings, action_names
+from offrl.errors import UserError
 from offrl.evaluate import CHUNK, evaluate
 from offrl.online import Online, policy_path
 from offrl.rng import generator
-from offrl.versions import git_state, numerics
+from offrl.versions import git_state, mismatch, numerics
 
 SHORTLIST = 5  # of the best evaluated policies
 SELECTION, FRESH = 16, 32  # games, from start states that no evaluation of the training has used
@@ -101,17 +103,24 @@ def gather(
 ) -> Path:
     """config["n_steps"] transitions of the run's policy, with config["epsilon"], in a file.
 
-    One that is there already is kept: its name says what is in it.
+    One that is there already is kept.  Raises UserError if its games were played otherwise.
     """
     n, epsilon = int(config["n_steps"]), float(config["epsilon"])
     step = select(run, report)
     path = run.out / f"{settings.game}-step{step}-n{n}-eps{epsilon:g}.npz"
-    if path.exists():
-        return path
     policy = policy_path(run.out, step)
     behaviour = atari.Behaviour(
         settings, config["algo"], {"critic": _critic(run, step)}, sha256_file(policy)
     )
+    if path.exists():
+        there, asked = read_meta(path), atari.origin(behaviour, n, epsilon, run.seed)
+        keys = asked.keys() - {"numerics"}
+        if differences := mismatch({k: there.get(k) for k in keys}, {k: asked[k] for k in keys}):
+            raise UserError(
+                f"{path}: holds games that were played otherwise: {'; '.join(differences)}. "
+                "Move it away, or restore the settings"
+            )
+        return path
     with tqdm(total=n, desc=f"playing {settings.game}", unit="step", disable=None) as bar:
         atari.gather(path, behaviour, n, epsilon, run.seed, bar.update)
     return path

@@ -7,8 +7,8 @@ address, so that no simulator state has to be saved.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 from offrl import checkpoint
 from offrl.atomic import remove_leftovers
 from offrl.claim import Claim, claim
+from offrl.data.atari import SIMULATOR
 from offrl.data.buffer import ReplayBuffer
 from offrl.data.replay import start_seed
 from offrl.engine import SLICE, Engine
@@ -59,16 +60,30 @@ class Online:
     eval_episodes: int
     out: Path
     compile: bool
+    games: Mapping[str, object] = field(default_factory=dict)  # how they are played; robots: none
 
     def __post_init__(self) -> None:
-        for key in ("n_envs", "steps_per_update", "eval_every", "eval_episodes", "capacity"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key}={getattr(self, key)}: must be at least 1")
+        counts = ("n_envs", "steps_per_update", "n_step", "eval_every", "eval_episodes", "capacity")
+        for key in ("seed", "train_steps", "start_steps", *counts):
+            value, least = getattr(self, key), 1 if key in counts else 0
+            if type(value) is not int or value < least:
+                raise UserError(f"{key}={value}: must be a whole number, at least {least}")
         for key in ("train_steps", "start_steps", "eval_every"):
             if getattr(self, key) % self.n_envs:
                 raise UserError(
                     f"{key}={getattr(self, key)}: must be a multiple of n_envs={self.n_envs}"
                 )
+        if self.train_steps % self.eval_every:
+            raise UserError(
+                f"train_steps={self.train_steps}: must be a multiple of eval_every="
+                f"{self.eval_every}, so that a longer training begins like it"
+            )
+        least = min(self.n_envs * (self.n_step - 1), self.eval_every)
+        if self.start_steps < least:
+            raise UserError(
+                f"start_steps={self.start_steps}: must be at least {least}, so that learning "
+                "begins with a whole transition"
+            )
         if self.n_envs % self.steps_per_update:
             raise UserError(
                 f"n_envs={self.n_envs}: must be a multiple of steps_per_update="
@@ -128,8 +143,9 @@ class Online:
             *("env_id", "gamma", "n_step", "seed", "start_steps", "n_envs", "steps_per_update"),
             *("capacity", "eval_every", "eval_episodes"),
         )
-        settings = algo | {k: getattr(self, k) for k in own}
-        settings |= numerics("cpu", torch.get_num_threads(), self.compile)
+        settings = algo | {k: getattr(self, k) for k in own} | dict(self.games)
+        simulator = SIMULATOR if self.games else ()
+        settings |= numerics("cpu", torch.get_num_threads(), self.compile, simulator)
         if not path.exists():
             write_json(path, settings)
         elif differences := mismatch(read_json(path), settings):

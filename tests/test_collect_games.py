@@ -83,7 +83,7 @@ def test_it_resumes_in_every_bit(trained: Online, tmp_path: Path) -> None:
         ({"n_envs": 3}, "train_steps=96|start_steps=16"),
         ({"steps_per_update": 3}, "n_envs=4: must be a multiple of steps_per_update=3"),
         ({"n_envs": 32, "start_steps": 32}, "n_envs=32: must be at most 16|eval_every=48"),
-        ({"capacity": 0}, "capacity=0: must be at least 1"),
+        ({"capacity": 0}, "capacity=0: must be a whole number, at least 1"),
     ],
 )
 def test_settings_that_do_not_fit(
@@ -148,6 +148,9 @@ def test_gather(trained: Online, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before = path.stat().st_mtime_ns
     assert behaviour_game.gather(trained, config, PLAYED, quiet) == path
     assert path.stat().st_mtime_ns == before
+    sticky = replace(PLAYED, sticky_actions=0.25)
+    with pytest.raises(UserError, match=r"played otherwise: env: .*'sticky_actions': 0\.25"):
+        behaviour_game.gather(trained, config, sticky, quiet)
 
 
 def test_the_command(

@@ -98,7 +98,34 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         replace(run, seed=1).train(quiet)
     with pytest.raises(UserError, match=r"algo\.tau: 0\.005 -> 0\.5"):
         replace(run, algo=replace(run.algo, tau=0.5)).train(quiet)
+    with pytest.raises(UserError, match=r"atari: absent -> \{'sticky_actions': 0\.25\}"):
+        replace(run, games={"atari": {"sticky_actions": 0.25}}).train(quiet)
     assert left(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_steps": 1e6}, "train_steps=1000000.0: must be a whole number, at least 0"),
+        ({"n_step": 0}, "n_step=0: must be a whole number, at least 1"),
+        ({"train_steps": 100}, "train_steps=100: must be a multiple of eval_every=40"),
+        ({"start_steps": 1, "n_step": 3}, "start_steps=1: must be at least 2"),
+    ],
+)
+def test_settings_without_sense(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        replace(online(tmp_path), **changes)
+
+
+def test_a_replay_that_goes_otherwise_is_not_published(tmp_path: Path) -> None:
+    run = online(tmp_path)
+    run.train(quiet)
+    path = tmp_path / "replay.safetensors"
+    assert behaviour.publish_replay(run, path, 120)["steps"] == 120
+    path.unlink()
+    with pytest.raises(UserError, match="give other rewards"):
+        behaviour.publish_replay(replace(run, eval_every=60), path, 120)
+    assert not path.exists()
 
 
 def collect(monkeypatch: pytest.MonkeyPatch, *args: str) -> int | str | None:

@@ -27,7 +27,7 @@ def test_it_is_what_the_training_saw_in_every_bit(tmp_path: Path) -> None:
     buffer = run.buffer()
     buffer.rewind(Counts(torch.tensor(0), torch.tensor(120)))
     seen = buffer.gather((torch.arange(120) + 0.5).double() / 120, 120)
-    actions = buffer.actions(120)
+    actions = buffer.first(120)[0]
     assert torch.equal(actions, seen.action)
     data = replay(VectorEnv(run.env_id, 1), actions.numpy(), run.seed, run.eval_every)
     assert np.array_equal(data["states"][data["index"]], seen.obs)

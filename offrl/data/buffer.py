@@ -101,9 +101,10 @@ class ReplayBuffer:
         )
         return Transition(obs, action, reward, next_obs, action, discount, reward)
 
-    def actions(self, n: int) -> Tensor:
-        """The first n actions: of one environment and single steps they are in order of time."""
-        return torch.from_numpy(self._rows["action"][:n].copy())
+    def first(self, n: int) -> tuple[Tensor, Tensor]:
+        """The first n actions and rewards: of one environment and single steps in order of time."""
+        action, reward = (torch.from_numpy(self._rows[k][:n].copy()) for k in ("action", "reward"))
+        return action, reward
 
     def flush(self) -> None:
         self._states.flush()

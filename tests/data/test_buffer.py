@@ -50,7 +50,7 @@ def test_single_steps_of_vectors(tmp_path: Path) -> None:
         assert b.action.tolist() == [[0, 0], [1, 1], [2, 2]]
         assert b.reward.tolist() == [0, 10, 20]
         torch.testing.assert_close(b.discount, torch.tensor([0.9, 0.0, 0.9]))
-    assert buffer.actions(2).tolist() == [[0, 0], [1, 1]]
+    assert [x.tolist() for x in buffer.first(2)] == [[[0, 0], [1, 1]], [0, 10]]
 
 
 def test_n_steps_of_frames_end_with_the_episode(tmp_path: Path) -> None:
