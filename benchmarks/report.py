@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return stats(args.suite, args.runs, args.last_k, args.baseline, args.figure)
         if args.command == "eop":
             return eop(args.runs, args.suite)
+        if args.runs is None and (args.suite or args.figure):
+            raise UserError("tables: --suite and --figure are for the table of --runs DIR")
+        if args.runs is not None and args.check:
+            raise UserError("tables: --check is for the README; leave out --runs")
         if args.runs is not None:
             return show(args.runs, args.suite, args.last_k, args.figure)
         return rebuild(args.check)

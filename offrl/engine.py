@@ -6,8 +6,6 @@ It alone knows of seeds and of torch.compile; the algorithms are written for one
 import ctypes
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from offrl.types import AnyAlgorithm, Transition
+from offrl.versions import vendor
 
 SLICE = 50  # updates whose noise is drawn at once: whole slices, whatever is used of them
 
@@ -110,16 +109,11 @@ def keep_memory() -> None:
         libc.mallopt(m_mmap_threshold, 1 << 30)
 
 
-@cache
 def mkl_is_slow() -> bool:
     """Whether compiled updates multiply by oneDNN here: with AMD's AVX-512."""
-    try:
-        cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
     has: Any = torch.backends
     return (
-        "AuthenticAMD" in cpu
+        vendor() == "AuthenticAMD"
         and has.cpu.get_cpu_capability() == "AVX512"
         and has.mkl.is_available()
         and has.mkldnn.is_available()

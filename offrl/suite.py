@@ -70,11 +70,6 @@ def _search(cfg: DictConfig, overrides: Sequence[Override]) -> Search:
     return Search(cfg.hydra.runtime.choices.get("search", "search"), space)
 
 
-def suite_cells(experiment: str) -> list[Cell]:
-    """The cells of a suite, conf/experiment/<experiment>.yaml."""
-    return plan([f"experiment={experiment}"]).cells
-
-
 def launched_cell(cfg: DictConfig) -> Cell:
     """The cell of a configuration that Hydra has composed and launched."""
     overrides = HydraConfig.get().overrides

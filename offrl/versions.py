@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def numerics(
     if device.type == "cuda":
         hardware = torch.cuda.get_device_name(device)
     else:
-        hardware = torch.backends.cpu.get_cpu_capability()
+        hardware = f"{vendor()} {torch.backends.cpu.get_cpu_capability()}".strip()
     return {
         "device": device.type,
         "hardware": hardware,
@@ -37,6 +38,16 @@ def numerics(
         "threads": threads,
         **{name: _version(name) for name in (*NUMERIC, *simulator)},
     }
+
+
+@cache
+def vendor() -> str:
+    """Who made the processor, which the libraries of products choose their code by; Linux only."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("vendor_id")), "")
 
 
 def mismatch(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

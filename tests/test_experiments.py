@@ -10,7 +10,7 @@ from harness import cell
 
 from offrl.data.rollout import behaviour_record
 from offrl.errors import UserError
-from offrl.suite import CONF, choices, plan, suite_cells
+from offrl.suite import CONF, choices, plan
 
 POLICIES = CONF.parent / "offrl" / "policies"
 
@@ -102,7 +102,7 @@ def test_every_experiment_is_a_suite(experiment: str) -> None:
 
 
 def test_the_demo_is_what_the_readme_says() -> None:
-    cells = suite_cells("demo")
+    cells = plan(["experiment=demo"]).cells
     assert len(cells) == 2 * 2 * 2 * 3
     for c in cells:
         s = c.settings

@@ -105,9 +105,9 @@ def test_a_command_names_only_what_the_suite_does_not_sweep_anyway() -> None:
 @pytest.mark.full
 def test_the_command_of_a_row_runs_the_row() -> None:
     """Composed by Hydra itself, for rows of several seeds and several algorithms."""
-    from offrl.suite import plan, suite_cells
+    from offrl.suite import plan
 
-    of = Suite("demo", suite_cells("demo"))
+    of = Suite("demo", plan(["experiment=demo"]).cells)
     groups = summarise(no_runs(), of)
     for wanted in (groups[:1], [g for g in groups if g.about.dataset == "offrl/expert"]):
         expected = {c.run_id for g in wanted for c in g.cells}

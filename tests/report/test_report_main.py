@@ -246,9 +246,11 @@ def test_errors_are_one_line(
 ) -> None:
     assert report.main(["tables", "--runs", str(tmp_path / "nowhere")]) == 1
     assert report.main(["publish", "demo", "--runs", str(tmp_path / "nowhere")]) == 1
+    assert report.main(["tables", "--suite", "demo"]) == 1
+    assert report.main(["tables", "--check", "--runs", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count("\n") == 2
+    assert captured.err.count("\n") == 4
     assert "Traceback" not in captured.err
 
 
