@@ -257,9 +257,12 @@ def _summary(cells: "Sequence[Cell]") -> int:
     states = [(c, *state(run_dir_of(c))) for c in cells]
     bad = [(c, status, error) for c, status, error in states if status != "complete"]
     print(f"{len(cells) - len(bad)} of {len(cells)} cells complete", file=sys.stderr)
+    said = None
     for cell, status, error in bad:
         where = "the logs below .hydra/.submitit" if slurm.used() else "above"
         killed = "its process was killed" if _abandoned(cell) else f"see {where}"
-        print(f"  {cell.dirname}: {status}: {error or killed}", file=sys.stderr)
+        why = error or killed
+        print(f"  {cell.dirname}: {status}: {'as above' if why == said else why}", file=sys.stderr)
+        said = why
         print(f"    again: {cell.again}", file=sys.stderr)
     return 1 if bad else 0

@@ -158,7 +158,10 @@ def test_what_does_not_fit_is_refused(
     own, file = "dataset=atari/qrdqn", ("dataset=atari/file", f"dataset.path='{pong}'")
     assert "is it pong" in refused("env=atari", "env.game=Pongg", own)
     none = cell("algo=discrete_bc", "env=breakout", own)  # a suite may hope for it
-    with pytest.raises(UserError, match="env=breakout: the suite has no behaviour policy"):
+    with pytest.raises(
+        UserError,
+        match=r"env=breakout: .* no behaviour policy .*collect[.]py env=breakout algo=qrdqn",
+    ):
         none.source.open(none.robot)
     assert "env=hopper: is no Atari game" in refused("env=hopper", own)
     assert "data of pong, but env=breakout" in refused("env=breakout", *file)

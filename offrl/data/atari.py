@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from importlib import resources
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,17 +44,25 @@ SIMULATOR = ("ale-py",)
 POLICIES = files("offrl") / "policies" / "atari"
 
 
+def record_path(game: str) -> Traversable:
+    return POLICIES / f"{game}.json"
+
+
+def training_command(game: str) -> str:
+    return f"python benchmarks/collect.py env={game} algo=qrdqn out=DIR publish=true"
+
+
 def record_of(game: str) -> dict[str, Any]:
     """The provenance record of a game's behaviour policy.  UserError if there is none.
 
     Keys that are read here: actions (their names), algo (as in
     conf/algo), policy.sha256.
     """
-    path = POLICIES / f"{game}.json"
+    path = record_path(game)
     if not path.is_file():
         raise UserError(
-            f"env={game}: the suite has no behaviour policy for it; collect data with "
-            "benchmarks/collect.py and train on it with dataset=atari/file"
+            f"env={game}: the suite has no behaviour policy for it: train one first with "
+            f"{training_command(game)}, or take data from elsewhere (dataset=atari/file, rlu)"
         )
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record

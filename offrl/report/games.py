@@ -6,15 +6,15 @@ the numbers that the seed project has published for as many transitions.
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
+from offrl.data.atari import record_path, training_command
 from offrl.report.commands import fill_command
 from offrl.report.groups import Group
 from offrl.report.markdown import NOT_RUN, NOTHING, code, interval, markdown, number
 from offrl.report.published import published
 from offrl.report.stats import Estimate
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import ReportOptions, Suite, SuiteCell
 
 SOURCE = "tianshou_seed"  # of the published numbers
 NOTE = (
@@ -50,7 +50,7 @@ def table(
                 number(_behaviour(by_learner)),
                 *(_cell(by_learner.get(c)) for c in learners),
                 _parameters(by_learner),
-                code(fill_command(idle, suite)) if idle and suite else NOTHING,
+                _missing(game, dataset, idle, suite),
             ]
         )
         theirs = [_published(game, c, size) for c in ("behavior", *learners)]
@@ -69,9 +69,19 @@ def table(
     return f"{markdown(header, rows)}\n{NOTE}\n"
 
 
+def _missing(game: str, dataset: str, idle: Sequence[SuiteCell], suite: Suite | None) -> str:
+    """The commands that fill the row, where data must be gathered first the one for its policy."""
+    if not idle or suite is None:
+        return NOTHING
+    fill = code(fill_command(idle, suite))
+    if dataset != "atari/qrdqn" or record_path(game).is_file():
+        return fill
+    return f"{code(training_command(game))}, then {fill}"
+
+
 def expert(game: str) -> str:
     """The online agent's return, from its provenance record."""
-    path = files("offrl") / "policies" / "atari" / f"{game}.json"
+    path = record_path(game)
     if not path.is_file():
         return NOTHING
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -38,13 +38,16 @@ def test_what_never_ran_stands_beside_what_was_published() -> None:
     assert (first["game"], first["transitions"]) == ("pong-atari/qrdqn", "100,000")
     assert (first["discrete_bc"], first["discrete_cql"]) == ("not run", "not run")
     assert first["parameters"] == "20,000 steps; min_q_weight 10 (discrete_cql)"
-    assert "env=pong" in first["what is missing"]
+    assert first["what is missing"].startswith("`python benchmarks/train.py ")
     assert published["game"] == "published"
     assert (published["online expert"], published["behaviour"]) == ("20.5", "5.8")
     assert (published["discrete_bc"], published["discrete_cql"]) == ("–", "21")
     assert (small["discrete_bc"], small["discrete_cql"]) == ("–", "not run")
     assert (theirs["behaviour"], theirs["discrete_cql"]) == ("–", "1.8")
     assert (breakout["game"], breakout["discrete_bc"]) == ("breakout-atari/qrdqn", "not run")
+    policy, run = breakout["what is missing"].split(", then ")  # the suite has none of Breakout
+    assert policy == "`python benchmarks/collect.py env=breakout algo=qrdqn out=DIR publish=true`"
+    assert "env=breakout" in run
 
 
 def test_cells_are_returns_with_their_scores(tmp_path: Path) -> None:
@@ -70,9 +73,7 @@ def test_cells_are_returns_with_their_scores(tmp_path: Path) -> None:
 def test_the_expert_is_what_its_record_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "policies" / "atari"
-    folder.mkdir(parents=True)
-    (folder / "pong.json").write_text(json.dumps({"policy": {"return_mean": 18.25}}))
-    monkeypatch.setattr(games, "files", lambda _: tmp_path)
+    (tmp_path / "pong.json").write_text(json.dumps({"policy": {"return_mean": 18.25}}))
+    monkeypatch.setattr("offrl.data.atari.POLICIES", tmp_path)
     assert games.expert("pong") == "18.2"
     assert games.expert("breakout") == "–"
