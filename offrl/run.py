@@ -54,7 +54,7 @@ class Outcome:
 
 
 def run_dir_of(cell: Cell) -> Path:
-    return Path(cell.settings.out).expanduser().resolve() / cell.dirname
+    return Path(cell.settings.out).resolve() / cell.dirname
 
 
 def status(cell: Cell) -> str:

@@ -27,6 +27,7 @@ WRONG = [
     (["dataset=d4rl/best"], ["dataset=d4rl/best", "d4rl/expert", "offrl/medium", "file"]),
     (["launcher=pbs"], ["launcher=pbs", "joblib", "local"]),
     (["experiment=foo"], ["experiment=foo", "demo"]),
+    (["out='~/runs'"], ["out=~/runs", "$HOME"]),
     (["on_mismatch=ignore"], ["on_mismatch=ignore", "stop", "restart"]),
     (["runtime.compile=maybe"], ["runtime.compile=maybe", "auto, true or false"]),
     (["runtime.device=tpu"], ["runtime.device=tpu", "cpu or cuda"]),
