@@ -78,6 +78,16 @@ def _notes(groups: Sequence[Group], options: ReportOptions) -> list[str]:
         for g in groups
         if g.digests > 1
     ]
+    tried: dict[str, int] = {}
+    for g in groups:
+        for n in (g.run["manifest"].get("searches", {}) if g.run else {}).values():
+            learner = f"{g.about.algo} on {g.about.env}-{g.about.dataset}"
+            tried[learner] = max(n, tried.get(learner, 0))
+    notes += [
+        f"Note: {learner} was searched, {n} configurations with these same evaluations; the best "
+        "of them is a selected number. What such a budget buys: `report.py eop`."
+        for learner, n in tried.items()
+    ]
     if options.layout != "grid" and any(g.counted and g.last_k is None for g in groups):
         notes.append("–: fewer evaluations than the column averages.")
     return notes

@@ -168,6 +168,15 @@ def test_two_versions_of_the_data_are_noted(tmp_path: Path) -> None:
     assert "2 different versions of the data" in tables(load_runs(tmp_path), None, "R")
 
 
+def test_a_search_is_noted_once_with_what_it_tried(tmp_path: Path) -> None:
+    for alpha in (1.0, 2.5):
+        write_run(tmp_path, FakeCell(config(alpha=alpha)), searches={"td3_bc-ab12": 20})
+    write_run(tmp_path, FakeCell(config("bc")))
+    text = tables(load_runs(tmp_path), None, "R")
+    assert text.count("Note: td3_bc on hopper-offrl/medium was searched, 20 configurations") == 1
+    assert "Note: bc" not in text
+
+
 def test_without_a_suite_a_row_carries_all_its_overrides(tmp_path: Path) -> None:
     for c in seeds(2):
         write_run(tmp_path, c)
