@@ -25,7 +25,11 @@ BLOCK = 1000  # gradient steps
 
 
 class Diverged(Exception):
-    """A loss or value is not finite any more."""
+    """A loss or value of `seed` is not finite any more."""
+
+    def __init__(self, seed: int, what: str) -> None:
+        super().__init__(f"seed {seed}: {what}")
+        self.seed = seed
 
 
 @dataclass
@@ -76,7 +80,7 @@ class Loop:
                 means = {k: float(v) / n for k, v in scalars(total).items()}
                 bad = [k for k, v in means.items() if not math.isfinite(v)]
                 if bad:
-                    raise Diverged(f"seed {seed}: {bad[0]} is {means[bad[0]]} before step {end}")
+                    raise Diverged(seed, f"{bad[0]} is {means[bad[0]]} before step {end}")
                 rows.append(TrainRow(seed, end, means))
             step = end
         return rows

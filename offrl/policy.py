@@ -79,16 +79,19 @@ def load_policies(run_dir: Path) -> tuple[dict[int, Policy], int]:
     if not (run_dir / NAME).exists():
         raise UserError(f"{run_dir}: no {NAME} yet; it is written at the first evaluation")
     tensors, metadata = load_tensors(run_dir / NAME)
-    env = spec_of(env_of(manifest))
-    spec = Spec(env.obs_shape, env.action_dim, env.max_action, manifest["config"]["batch_size"])
-    algo = build(OmegaConf.create(manifest["config"]["algo"]), spec)
+    try:
+        config, ref = manifest["config"], env_of(manifest)
+        seeds, batch_size, learner = (config[k] for k in ("seeds", "batch_size", "algo"))
+    except (KeyError, TypeError, AttributeError) as e:
+        file = run_dir / "manifest.json"
+        raise UserError(f"{file}: not the manifest of a run ({e!r}); restore it") from e
+    env = spec_of(ref)
+    spec = Spec(env.obs_shape, env.action_dim, env.max_action, batch_size)
+    algo = build(OmegaConf.create(learner), spec)
     normaliser = None
     if "normaliser.mean" in tensors:
         normaliser = Normaliser(tensors["normaliser.mean"], tensors["normaliser.std"])
-    policies = {
-        seed: Policy(algo, _state(algo, tensors, str(seed)), normaliser)
-        for seed in manifest["config"]["seeds"]
-    }
+    policies = {seed: Policy(algo, _state(algo, tensors, str(seed)), normaliser) for seed in seeds}
     return policies, int(metadata["step"])
 
 

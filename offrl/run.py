@@ -146,6 +146,8 @@ class _Run:
             self._write("interrupted", None)
             return Outcome("interrupted", self.run_dir, str(e))
         except (Diverged, FloatingPointError) as e:
+            if isinstance(e, Diverged):
+                self.manifest["diverged_seed"] = e.seed  # the others end with it
             self._write("diverged", str(e))
             return Outcome("diverged", self.run_dir, str(e))
         except (Exception, SystemExit) as e:

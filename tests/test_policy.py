@@ -144,6 +144,12 @@ def test_a_damaged_policy(hopper: Path, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(UserError, match="checksum"):
         offrl.load_policy(run_dir)
+    data[-1] ^= 1
+    path.write_bytes(data)
+    for text in ("[]", '{"config": {}}'):
+        (run_dir / "manifest.json").write_text(text)
+        with pytest.raises(UserError, match=r"manifest\.json: not the manifest of a run"):
+            offrl.load_policy(run_dir)
 
 
 def test_evaluate_prints_the_recorded_numbers(run_dir: Path, run_evaluate: Evaluate) -> None:

@@ -63,14 +63,14 @@ def test_diverged_and_failed_cells_do_not_end_a_sweep(
     for a in listed:
         (c,) = [cell(*a)]
         key = c.algo.critic_lr, c.config["dataset"]["name"]
-        statuses[key] = status(c)
+        statuses[key] = status(c), manifest(run_dir_of(c)).get("diverged_seed")
         assert manifest(run_dir_of(c))["error"]
         assert summary.count(manifest(run_dir_of(c))["error"]) == 1
     assert summary.count("failed: as above") == 1
     assert statuses == {
-        (1e30, "hopper"): "diverged",
-        (1e30, "missing"): "failed",
-        (1e-3, "missing"): "failed",
+        (1e30, "hopper"): ("diverged", 0),
+        (1e30, "missing"): ("failed", None),
+        (1e-3, "missing"): ("failed", None),
     }
     assert "not finite" in done.err or "is nan" in done.err or "is inf" in done.err
 

@@ -14,6 +14,9 @@ from offrl.manifest import SCHEMA
 STATUSES = ("running", "complete", "failed", "diverged", "interrupted")
 
 
+BUDGET = ("buffer_size", "n_updates", "eval_every", "eval_episodes")
+
+
 class About(NamedTuple):
     """What a scientific config says, in the words of a table."""
 
@@ -29,7 +32,7 @@ class About(NamedTuple):
     eval_episodes: int
     seeds: tuple[int, ...]
     group: str  # 12 hex digits: equal for runs that differ by their seeds alone
-    setting: str  # equal for groups that differ by their data alone: a hyperparameter setting
+    setting: str  # of hyperparameters: equal for groups that differ by data and budget alone
 
 
 # the columns of Runs.runs: those of About, and these
@@ -59,7 +62,7 @@ def about(config: Mapping[str, Any], where: str) -> About:
             eval_episodes=config["eval_episodes"],
             seeds=tuple(config["seeds"]),
             group=key(config),
-            setting=key(config, "env", "dataset"),
+            setting=key(config, "env", "dataset", *BUDGET),
         )
     except KeyError as e:
         raise UserError(f"{where}: the config has no {e.args[0]!r}; remove the run") from e

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
+from typing import Any
 
 from offrl.report.groups import Group
 from offrl.report.published import NOTES, in_column
@@ -60,7 +61,7 @@ def _scale(groups: Sequence[Group], reference: str) -> str:
     if not runs:
         return ""
     envs = dict.fromkeys((r["env_id"], r["ref_min"], r["ref_max"]) for r in runs)
-    simulators = " / ".join(sorted({s for g in groups for s in g.simulators}))
+    simulators = " / ".join(sorted({_simulator(r["manifest"]) for g in groups for r in g.used}))
     if runs[0]["ref_min"] is None or runs[0]["ref_max"] is None:
         scale = f"Scores and data: undiscounted return on {runs[0]['env_id']}, not normalised"
     else:
@@ -71,16 +72,29 @@ def _scale(groups: Sequence[Group], reference: str) -> str:
     return f"{scale}. Simulator: {simulators}."
 
 
+def _simulator(manifest: dict[str, Any]) -> str:
+    """What the episodes were played on, not what else was installed."""
+    numerics = manifest.get("numerics") or {}
+    played = ("ale-py" if "ale-py" in numerics else "mujoco", "gymnasium")
+    known = [f"{p} {numerics[p]}" for p in played if p in numerics]
+    return ", ".join(known) or "simulator version not recorded"
+
+
 def _notes(groups: Sequence[Group], options: ReportOptions) -> list[str]:
+    data: dict[tuple[str, int | None], set[str]] = {}
+    for g in groups:
+        data.setdefault((f"{g.about.env}-{g.about.dataset}", g.about.buffer_size), set()).update(
+            g.digests
+        )
     notes = [
-        f"Note: the seeds of {g.about.algo} on {g.about.env}-{g.about.dataset} were trained on "
-        f"{g.digests} different versions of the data."
-        for g in groups
-        if g.digests > 1
+        f"Note: the numbers of {dataset} are of {len(digests)} different versions of the data, and "
+        "cannot be compared."
+        for (dataset, _), digests in data.items()
+        if len(digests) > 1
     ]
     tried: dict[str, int] = {}
     for g in groups:
-        for n in (g.run["manifest"].get("searches", {}) if g.run else {}).values():
+        for n in (n for r in g.used for n in r["manifest"].get("searches", {}).values()):
             learner = f"{g.about.algo} on {g.about.env}-{g.about.dataset}"
             tried[learner] = max(n, tried.get(learner, 0))
     notes += [

@@ -37,7 +37,8 @@ def comparisons(groups: Sequence[Group]) -> dict[str, Comparison]:
 def compare(groups: Sequence[Group]) -> Comparison:
     """Of groups that share a score reference.
 
-    A task counts if all methods have all seeds there, trained equally long.
+    A task counts if all methods have there all seeds that any has, trained equally long on the
+    same data.
     """
     named = {key: name(m) for key, m in methods(groups).items()}
     names = list(dict.fromkeys(named.values()))
@@ -119,10 +120,13 @@ def _lack(by_name: Mapping[str, Group], names: Sequence[str], seeds: set[int]) -
     for n in names:
         if n not in by_name:
             lacks.append(f"{n} not run")
-        elif by_name[n].scores.last.keys() != seeds:
-            lacks.append(f"{n} {by_name[n].seeds}")
+        elif absent := sorted(seeds - by_name[n].scores.last.keys()):
+            without = f"without seed {', '.join(map(str, absent))}"
+            lacks.append(f"{n} {by_name[n].seeds if by_name[n].missing else without}")
     if not lacks and len({g.about.n_updates for g in by_name.values()}) > 1:
         lacks.append("different gradient steps")
+    if not lacks and len(frozenset[str]().union(*(g.digests for g in by_name.values()))) > 1:
+        lacks.append("different versions of the data")
     return ", ".join(lacks)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from offrl.errors import UserError
+from offrl.report.about import BUDGET
 from offrl.report.groups import Group, by_reference
 from offrl.report.markdown import NOTHING, markdown
 
@@ -29,14 +30,16 @@ def expected_maximum(scores: Sequence[float], n: int) -> tuple[float, float]:
 
 
 def table(groups: Sequence[Group]) -> str:
-    """Markdown: a row per algorithm and dataset, and one for the mean over the datasets.
+    """Markdown: a row per algorithm and dataset, and one for the mean over the datasets; these for
+    every budget of transitions, gradient steps and evaluations.
 
     Raises UserError where no algorithm has two settings with all seeds on one dataset.
     """
     parts = [_table(reference, part) for reference, part in by_reference(groups).items()]
     if not any(parts):
         raise UserError(
-            "no algorithm has two hyperparameter settings with all their seeds; "
+            "no algorithm has two hyperparameter settings, on the same amount of data and for the "
+            "same gradient steps, with all the seeds that any of them has; "
             "sweep one, as in `train.py -m algo.alpha=1,2.5,5 'seeds=[0],[1],[2]'`"
         )
     caption = (
@@ -50,8 +53,13 @@ def table(groups: Sequence[Group]) -> str:
 
 def _table(reference: str, groups: Sequence[Group]) -> str:
     rows: list[tuple[str, str, int, list[float]]] = []
-    for algo in dict.fromkeys(g.about.algo for g in groups):
-        of_algo = [g for g in groups if g.about.algo == algo]
+    varying = [k for k in BUDGET if len({getattr(g.about, k) for g in groups}) > 1]
+    # more data or gradient steps are no setting that is tried: each budget has rows of its own
+    kinds: dict[tuple[str, str], list[Group]] = {}
+    for g in groups:
+        budget = "".join(f", {k}={getattr(g.about, k)}".lower() for k in varying)
+        kinds.setdefault((g.about.algo, budget), []).append(g)
+    for (algo, budget), of_algo in kinds.items():
         seeds = {s for g in of_algo for s in g.about.seeds}
         settings = {g.about.setting for g in of_algo}
         scores: dict[str, dict[str, float]] = {}  # dataset -> setting -> score
@@ -62,8 +70,8 @@ def _table(reference: str, groups: Sequence[Group]) -> str:
         if len(scores) > 1:
             everywhere = [s for s in settings if all(s in task for task in scores.values())]
             means = [float(np.mean([task[s] for task in scores.values()])) for s in everywhere]
-            rows.append((algo, ALL, len(settings), means))
-        rows += [(algo, task, len(settings), list(s.values())) for task, s in scores.items()]
+            rows.append((algo, ALL + budget, len(settings), means))
+        rows += [(algo, t + budget, len(settings), list(s.values())) for t, s in scores.items()]
     rows = [r for r in rows if len(r[3]) > 1]
     if not rows:
         return ""

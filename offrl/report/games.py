@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from offrl.data.atari import record_path, training_command
-from offrl.report.commands import fill_command
+from offrl.errors import UserError
+from offrl.report.commands import missing
 from offrl.report.groups import Group
 from offrl.report.markdown import NOT_RUN, NOTHING, code, interval, markdown, number
 from offrl.report.published import published
+from offrl.report.rows import buffer
 from offrl.report.stats import Estimate
-from offrl.report.suite import ReportOptions, Suite, SuiteCell
+from offrl.report.suite import ReportOptions, Suite
 
 SOURCE = "tianshou_seed"  # of the published numbers
 NOTE = (
@@ -38,25 +40,39 @@ def table(
     data: dict[tuple[str, str, int | None], dict[str, Group]] = {}
     for g in groups:
         about = g.about
-        data.setdefault((about.env, about.dataset, about.buffer_size), {})[about.algo] = g
+        by_learner = data.setdefault((about.env, about.dataset, about.buffer_size), {})
+        if about.algo in by_learner:
+            raise UserError(
+                f"report.layout: games has one column for {about.algo}, which has several settings "
+                f"on {about.env}-{about.dataset}; choose rows or grid"
+            )
+        by_learner[about.algo] = g
     rows = []
     for (game, dataset, size), by_learner in data.items():
-        idle = [c for g in by_learner.values() if g.missing.keys() - {"diverged"} for c in g.cells]
         rows.append(
             [
                 f"{game}-{dataset}",
-                "all" if size is None else f"{size:,}",
+                buffer(by_learner.values()),
                 expert(game),
                 number(_behaviour(by_learner)),
                 *(_cell(by_learner.get(c)) for c in learners),
                 _parameters(by_learner),
-                _missing(game, dataset, idle, suite),
+                _missing(game, dataset, missing(by_learner.values(), suite)),
             ]
         )
         theirs = [_published(game, c, size) for c in ("behavior", *learners)]
         if any(t != NOTHING for t in theirs):
             agent = _published(game, "qrdqn_online")
-            rows.append(["published", f"{size:,}", agent, *theirs, NOTHING, NOTHING])
+            rows.append(
+                [
+                    "published",
+                    "all" if size is None else f"{size:,}",
+                    agent,
+                    *theirs,
+                    NOTHING,
+                    NOTHING,
+                ]
+            )
     header = [
         ("game", False),
         ("transitions", True),
@@ -69,14 +85,11 @@ def table(
     return f"{markdown(header, rows)}\n{NOTE}\n"
 
 
-def _missing(game: str, dataset: str, idle: Sequence[SuiteCell], suite: Suite | None) -> str:
-    """The commands that fill the row, where data must be gathered first the one for its policy."""
-    if not idle or suite is None:
-        return NOTHING
-    fill = code(fill_command(idle, suite))
-    if dataset != "atari/qrdqn" or record_path(game).is_file():
-        return fill
-    return f"{code(training_command(game))}, then {fill}"
+def _missing(game: str, dataset: str, commands: str) -> str:
+    """The row's commands, where data must be gathered first after the one for its policy."""
+    if commands == NOTHING or dataset != "atari/qrdqn" or record_path(game).is_file():
+        return commands
+    return f"{code(training_command(game))}, then {commands}"
 
 
 def expert(game: str) -> str:

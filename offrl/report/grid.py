@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from string import ascii_lowercase
 
-from offrl.report.commands import fill_command
+from offrl.report.commands import missing
 from offrl.report.groups import Group
-from offrl.report.markdown import NOT_RUN, NOTHING, code, interval, markdown, number
+from offrl.report.markdown import NOT_RUN, NOTHING, interval, markdown, number
 from offrl.report.methods import methods, name
 from offrl.report.published import in_column
 from offrl.report.suite import ReportOptions, Suite
@@ -26,15 +26,13 @@ def table(
         data.setdefault(f"{g.about.env}-{g.about.dataset}", {})[named[g.about.group]] = g
     rows = []
     for dataset, by_name in data.items():
-        # a seed that diverged would only do so again
-        idle = [c for g in by_name.values() if g.missing.keys() - {"diverged"} for c in g.cells]
         means = {g.run["data_score_mean"] for g in by_name.values() if g.run}
         rows.append(
             [
                 dataset,
                 number(means.pop() if len(means) == 1 else None),
                 *(_cell(by_name.get(c), sources, several) for c in columns),
-                code(fill_command(idle, suite)) if idle and suite else NOTHING,
+                missing(by_name.values(), suite),
             ]
         )
     score = f"score, {reference}" if reference else "score"

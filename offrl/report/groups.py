@@ -18,7 +18,7 @@ from offrl.report.suite import Suite, SuiteCell
 # what became of a seed, the worst first; "complete" is the only one that counts
 _FATES = (
     *("diverged", "failed", "interrupted", "running"),
-    *("below the floor", "no evaluation", "not run"),
+    *("below the floor", "not run"),
 )
 Row = dict[str, Any]  # of Runs.runs
 
@@ -31,11 +31,19 @@ class Group:
     counted: tuple[tuple[str, int], ...]  # the (run_id, seed) behind the numbers
     missing: dict[str, int]  # fate -> seeds
     scores: Scores[dict[int, float]]  # by seed
-    run: Row | None  # the first of the counted runs
-    digests: int  # different versions of the data behind the counted seeds
-    simulators: frozenset[str]
+    used: tuple[Row, ...]  # the runs of the counted seeds
     overrides: tuple[str, ...]  # that reproduce the row; those of a suite leave its seeds out
     cells: tuple[SuiteCell, ...]  # of the suite, done or not
+
+    @property
+    def run(self) -> Row | None:
+        """One of the used runs, for what all of them say."""
+        return self.used[0] if self.used else None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The versions of the data behind the numbers."""
+        return frozenset(r["digest"] for r in self.used)
 
     @property
     def reference(self) -> str | None:
@@ -126,13 +134,11 @@ def _group(
     floor: int,
     k: int,
 ) -> Group:
-    evaluated = set(zip(runs.evaluations["run_id"], runs.evaluations["seed"], strict=True))
-
     def fate(r: Row, seed: int) -> str:
         if r["status"] == "complete" and r["step"] < floor:
             return "below the floor"
-        if r["status"] == "complete" and (r["run_id"], seed) not in evaluated:
-            return "no evaluation"
+        if r["status"] == "diverged" and r["manifest"].get("diverged_seed", seed) != seed:
+            return "interrupted"  # by another seed of its run
         return str(r["status"])
 
     by_length: dict[int, dict[int, str]] = {}  # gradient steps -> seed -> run_id
@@ -165,9 +171,7 @@ def _group(
         counted=tuple(counted),
         missing={f: lost[f] for f in _FATES if lost[f]},
         scores=scores_by_seed(_rows(runs.evaluations, counted), k),
-        run=used[0] if used else None,
-        digests=len({r["digest"] for r in used}),
-        simulators=frozenset(_simulator(r["manifest"]) for r in used),
+        used=tuple(used),
         overrides=overrides,
         cells=tuple(expected),
     )
@@ -176,14 +180,6 @@ def _group(
 def _rows(evaluations: pd.DataFrame, counted: Sequence[tuple[str, int]]) -> pd.DataFrame:
     keys = pd.MultiIndex.from_frame(evaluations[["run_id", "seed"]])
     return evaluations[keys.isin(list(counted))]
-
-
-def _simulator(manifest: dict[str, Any]) -> str:
-    """What the episodes were played on, not what else was installed."""
-    numerics = manifest.get("numerics") or {}
-    played = ("ale-py" if "ale-py" in numerics else "mujoco", "gymnasium")
-    known = [f"{p} {numerics[p]}" for p in played if p in numerics]
-    return ", ".join(known) or "simulator version not recorded"
 
 
 def _ordered(groups: list[Group], keep: bool) -> list[Group]:
@@ -210,7 +206,7 @@ def _ordered(groups: list[Group], keep: bool) -> list[Group]:
 def _check_references(groups: Sequence[Group]) -> None:
     """One name must mean one scale per environment, or a column would mix two."""
     seen: dict[tuple[str, str], Row] = {}
-    for r in (g.run for g in groups if g.run is not None):
+    for r in (r for g in groups for r in g.used):
         other = seen.setdefault((r["score_name"], r["env_id"]), r)
         if (r["ref_min"], r["ref_max"]) != (other["ref_min"], other["ref_max"]):
             raise UserError(

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,23 +56,26 @@ def load_runs(root: Path, only: Callable[[Mapping[str, Any]], bool] = lambda row
     if not root.is_dir():
         raise UserError(f"{root}: no such directory; --runs wants the `out` of train.py")
     rows: list[dict[str, Any]] = []
+    known: dict[str, Mapping[str, Any]] = {}  # complete; suites share runs
     evaluations: list[pd.DataFrame] = []
     episodes: list[pd.DataFrame] = []
     for file in _record_files(root):
         found = [row(parse(text, where), where) for text, where in _manifests(file)]
-        found = [r for r in found if only(r)]
+        found = [r for r in found if only(r) and known.get(r["run_id"]) != r["manifest"]]
         complete = {str(r["run_id"]) for r in found if r["status"] == "complete"}
+        known |= {r["run_id"]: r["manifest"] for r in found if r["status"] == "complete"}
         rows += found
         if not complete:
             continue
         if file.name == "runs.jsonl":
-            evaluations.append(_published(file, "evaluations.csv", EVALUATION_COLUMNS, complete))
+            table = _published(file, "evaluations.csv", EVALUATION_COLUMNS, complete)
+            evaluations.append(_whole(table, found, file.with_name("evaluations.csv")))
             episodes.append(_published(file, "episodes.csv", EPISODE_COLUMNS, complete))
         else:
             table = read_csv(file.with_name("eval.csv"), EPISODE_COLUMNS[1:])
             table.insert(0, "run_id", next(iter(complete)))
             _check_keys(table, ["seed", "step", "episode"], file.with_name("eval.csv"))
-            evaluations.append(per_evaluation(table))
+            evaluations.append(_whole(per_evaluation(table), found, file.with_name("eval.csv")))
             episodes.append(table)
     runs = pd.DataFrame(rows, columns=list(RUN_COLUMNS), dtype=object)
     runs = runs.astype(object).where(runs.notna(), None)
@@ -136,6 +139,23 @@ def _published(file: Path, name: str, columns: Collection[str], ids: set[str]) -
     keys = [c for c in columns if c in ("run_id", "seed", "step", "episode")]
     _check_keys(table, keys, file.with_name(name))
     return table[table["run_id"].isin(list(ids))]
+
+
+def _whole(
+    evaluations: pd.DataFrame, runs: Sequence[Mapping[str, Any]], file: Path
+) -> pd.DataFrame:
+    """The evaluations, if complete runs have the last one of every seed, and whole ones alone."""
+    for r in (r for r in runs if r["status"] == "complete"):
+        own = evaluations[evaluations["run_id"] == r["run_id"]]
+        last = own.groupby("seed")["step"].max().to_dict()
+        short = own[own["episodes"] != r["eval_episodes"]]
+        if last != dict.fromkeys(r["seeds"], r["n_updates"]) or len(short):
+            raise UserError(
+                f"{file}: rows are missing of run {r['run_id']}, which is complete: its seeds end "
+                f"at {last}, not all at step {r['n_updates']}, or an evaluation has not its "
+                f"{r['eval_episodes']} episodes. Restore it, or remove its run."
+            )
+    return evaluations
 
 
 def _check_keys(table: pd.DataFrame, keys: list[str], path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from offrl.errors import UserError
 from offrl.report.about import About, about
 from offrl.report.suite import Suite, SuiteCell
 
@@ -15,17 +16,26 @@ def group_of(suite: Suite) -> Callable[[Mapping[str, Any]], str | None]:
     """
     described = [describe(suite, cell) for cell in suite.cells]
     known = {c.run_id: a.group for c, a in zip(suite.cells, described, strict=True)}
-    trained = {a.n_updates for a in described}
+    own, composed = {a.n_updates for a in described}, set[int]()
     names = {(a.algo, a.env, a.dataset) for a in described}
 
     def group(r: Mapping[str, Any]) -> str | None:
         steps = r["n_updates"]
         wanted = suite.options.floor and steps >= suite.options.floor
-        if wanted and steps not in trained and (r["algo"], r["env"], r["dataset"]) in names:
-            trained.add(steps)
-            others = suite.at(steps)
+        if (
+            wanted
+            and {steps} != own
+            and steps not in composed
+            and (r["algo"], r["env"], r["dataset"]) in names
+        ):
+            composed.add(steps)
+            try:
+                others = suite.at(steps)
+            except UserError:  # no cell can have so many steps
+                others = ()
             if len(others) == len(described):  # else the suite itself sweeps n_updates
-                known.update({c.run_id: a.group for c, a in zip(others, described, strict=True)})
+                for c, a in zip(others, described, strict=True):
+                    known.setdefault(c.run_id, a.group)
         return known.get(r["run_id"])
 
     return group

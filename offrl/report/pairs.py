@@ -46,7 +46,7 @@ def table(
 
 def _row(pair: list[Group], suite: Suite | None, k: int, sources: Sequence[str]) -> list[str]:
     on, off = pair
-    comparable = on.about.n_updates == off.about.n_updates
+    comparable = on.about.n_updates == off.about.n_updates and len(on.digests | off.digests) < 2
     differences = [
         paired(a, b) if comparable else None
         for a, b in ((on.scores.last, off.scores.last), (on.scores.last_k, off.scores.last_k))

@@ -35,7 +35,7 @@ class Publication:
     added: tuple[str, ...]  # run ids, new or replaced
     kept: tuple[str, ...]  # run ids that were there
     dropped: tuple[str, ...]  # run ids that were there and are no longer of the suite
-    left_out: tuple[str, ...]  # "path (status)" of runs that have not ended
+    left_out: tuple[str, ...]  # "path (why)": not ended, or diverged where a complete one stands
 
 
 def publish(suite: Suite, runs_root: Path, results_root: Path) -> Publication:
@@ -56,6 +56,10 @@ def publish(suite: Suite, runs_root: Path, results_root: Path) -> Publication:
     old = load_runs(folder) if folder.is_dir() else None
     there = {} if old is None else {r["run_id"]: group(r) for r in _records(old.runs)}
     stay = frozenset(run_id for run_id, key in there.items() if key is not None)
+    # what was trained to its end stays, whatever became of it elsewhere
+    whole = set() if old is None else set(old.runs["run_id"][old.runs["status"] == "complete"])
+    beaten = (final["status"] == "diverged") & final["run_id"].isin(whole)
+    final, later = final[~beaten], final[beaten]
     added = frozenset(final["run_id"])
     parts = [Runs(final, new.evaluations, new.episodes)]
     if old is not None:
@@ -66,7 +70,10 @@ def publish(suite: Suite, runs_root: Path, results_root: Path) -> Publication:
         added=tuple(sorted(added)),
         kept=tuple(sorted(stay - added)),
         dropped=tuple(sorted(there.keys() - stay)),
-        left_out=tuple(f"{r['path']} ({r['status']})" for r in _records(new.runs[~ended])),
+        left_out=(
+            *(f"{r['path']} ({r['status']})" for r in _records(new.runs[~ended])),
+            *(f"{r['path']} (diverged; complete in {folder})" for r in _records(later)),
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """The long table: a row per group, with all that there is to know of it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from offrl.report.commands import fill_command
 from offrl.report.groups import Group
@@ -39,7 +39,7 @@ def table(
         [
             g.about.algo,
             f"{g.about.env}-{g.about.dataset}",
-            "all" if g.about.buffer_size is None else f"{g.about.buffer_size:,}",
+            buffer([g]),
             str(g.about.norm_obs).lower(),
             NOT_RUN if g.idle else interval(g.last),
             *([interval(g.last_k)] if k > 1 else []),
@@ -70,6 +70,16 @@ def again(groups: Sequence[Group], suite: Suite | None) -> str:
     of_all = frozenset.intersection(*(frozenset(g.overrides) for g in groups))
     words = [o for o in groups[0].overrides if o in of_all and o not in common]
     return shlex.join(words)
+
+
+def buffer(groups: Iterable[Group]) -> str:
+    """Transitions of groups that differ in their learner alone: asked for, and used if fewer."""
+    groups = list(groups)
+    size = groups[0].about.buffer_size
+    if size is None:
+        return "all"
+    used = {r["n_transitions"] for g in groups for r in g.used}
+    return f"{size:,}" + (f" (has {max(used):,})" if used and max(used) < size else "")
 
 
 def printed(numbers: Sequence[Published]) -> str:
