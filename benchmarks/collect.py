@@ -60,7 +60,6 @@ def online(cfg: DictConfig) -> Any:
     from offrl.envs.vector import VectorEnv, env_spec
     from offrl.errors import UserError
     from offrl.online import Online
-    from offrl.types import Spec
 
     if type(cfg.batch_size) is not int or cfg.batch_size < 1:
         raise UserError(f"batch_size={cfg.batch_size}: must be a whole number, at least 1")
@@ -85,7 +84,7 @@ def online(cfg: DictConfig) -> Any:
         env_id = f"{cfg.env.task}-v5"  # the suite's own data is made on the current versions
         env = env_spec(env_id)
         make_env = make_eval_env = partial(VectorEnv, env_id)
-    spec = Spec(env.obs_shape, env.action_dim, env.max_action, cfg.batch_size)
+    spec = env.with_batch(cfg.batch_size)
     made = ("algo", "env_id", "make_env", "make_eval_env", "games")
     settings = {f.name: cfg[f.name] for f in fields(Online) if f.name not in (*made, "out")}
     algo: Any = build(cfg.algo, spec)

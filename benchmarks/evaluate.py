@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works uninstalled
 
 from offrl.data.dataset import ScoreRef
+from offrl.engine import reproducible
 from offrl.envs.make import make_envs
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, evaluate
@@ -27,8 +27,7 @@ def main(argv: Sequence[str]) -> None:
     run_dir, episodes, video = arguments(argv)
     policies, step = load_policies(run_dir)
     manifest = read_json(run_dir / "manifest.json")
-    torch.set_num_threads(manifest["numerics"]["threads"])
-    torch.use_deterministic_algorithms(True)
+    reproducible(manifest["numerics"]["threads"])
     ref = env_of(manifest)
     score = ScoreRef(*(manifest["score"][k] for k in ("name", "ref_min", "ref_max")))
     n = episodes or manifest["config"]["eval_episodes"]

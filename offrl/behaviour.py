@@ -39,7 +39,7 @@ class Candidate:
 def publish(
     run: Online, config: Mapping[str, Any], robot: str, root: Path, report: Callable[[str], None]
 ) -> None:
-    """Writes offrl/policies/<robot>-{random,medium,expert}.safetensors and <robot>.json.
+    """Writes offrl/policies/<robot>-{random,medium,expert,replay}.safetensors and <robot>.json.
 
     `config` is what the run was trained with, `root` the repository.  Raises UserError where no
     policy of the run has a medium return.

@@ -22,7 +22,7 @@ from offrl.loop import BLOCK
 from offrl.mirror import build_logger
 from offrl.report.suite import ReportOptions
 from offrl.sources import Env, Game, Robot, Source
-from offrl.types import AnyAlgorithm, Spec
+from offrl.types import AnyAlgorithm
 
 # keys that came after the first published results: at these values a run keeps its identity
 NEUTRAL = {"norm_reward": False}
@@ -69,7 +69,7 @@ class Cell:
     """What one run is; the algorithm is bound to its environment."""
 
     algo: AnyAlgorithm
-    robot: Env
+    env: Env
     source: Source
     settings: Settings
     runtime: Runtime
@@ -86,7 +86,7 @@ class Cell:
     @property
     def dirname(self) -> str:
         dataset = f"{self.config['dataset']['source']}-{self.config['dataset']['quality']}"
-        return f"{self.config['algo']['name']}_{self.robot.name}_{dataset}_{self.run_id}"
+        return f"{self.config['algo']['name']}_{self.env.name}_{dataset}_{self.run_id}"
 
     @property
     def command(self) -> str:
@@ -125,8 +125,7 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         raise UserError(
             f"norm_obs=true: {task.env_id} shows pictures; networks scale them, use false"
         )
-    spec = Spec(env.obs_shape, env.action_dim, env.max_action, settings.batch_size)
-    algo = build(cfg.algo, spec)
+    algo = build(cfg.algo, env.with_batch(settings.batch_size))
     if not 1 <= algo.period <= BLOCK:
         raise UserError(f"algo.period={algo.period}: must lie between 1 and {BLOCK}")
     for key in ("n_updates", "eval_every"):

@@ -17,6 +17,7 @@ from offrl.atomic import remove_leftovers, write_atomic
 from offrl.errors import UserError
 
 FORMAT = "1"  # of the checkpoints; raise it when old ones can no longer be continued
+KEPT = 2  # checkpoints: the last one, and one more in case it is damaged
 Tree = TypeVar("Tree")
 
 
@@ -55,8 +56,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def save(folder: Path, step: int, tree: Any, keep: int = 2) -> Path:
-    """Writes the checkpoint of a gradient step, then removes all but the last `keep`.
+def save(folder: Path, step: int, tree: Any) -> Path:
+    """Writes the checkpoint of a gradient step, then removes all but the last two.
 
     `tree` is a nest of NamedTuples, tuples, lists, dicts and tensors.  Only the process that owns
     the folder may call this.  Raises UserError where the file cannot be written: the older
@@ -69,7 +70,7 @@ def save(folder: Path, step: int, tree: Any, keep: int = 2) -> Path:
     # steps only grow: what is newer than the one just written had been rejected by load()
     newest_first = sorted(_checkpoints(folder), reverse=True)
     older = [p for p in newest_first if p.name <= path.name]
-    for stale in set(newest_first) - set(older[:keep]):
+    for stale in set(newest_first) - set(older[:KEPT]):
         with contextlib.suppress(OSError):
             stale.unlink()
     return path

@@ -20,7 +20,7 @@ CHUNK = 16
 
 # (obs [CHUNK, ...], noise [CHUNK, N]) -> actions, float32 [CHUNK, A] or int64 [CHUNK]; the inputs
 # are on the CPU and reused by the next call, the actions may lie anywhere
-Policy = Callable[[Tensor, Tensor], Tensor]
+Act = Callable[[Tensor, Tensor], Tensor]
 
 
 class Episode(NamedTuple):
@@ -36,7 +36,7 @@ def start_seed(episode: int) -> int:
 
 @torch.inference_mode()
 def evaluate(
-    policy: Policy,
+    policy: Act,
     env: Envs,
     episodes: int,
     noise_dim: int = 0,
@@ -60,7 +60,7 @@ def evaluate(
 
 
 def _wave(
-    policy: Policy, env: Envs, wave: range, noise_dim: int, generators: Sequence[Generator]
+    policy: Act, env: Envs, wave: range, noise_dim: int, generators: Sequence[Generator]
 ) -> list[Episode]:
     n, spec = len(wave), env.spec
     first = wave.start % CHUNK  # the row of the first episode; environment i has row first + i

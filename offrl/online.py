@@ -21,7 +21,7 @@ from offrl.atomic import remove_leftovers
 from offrl.claim import Claim, claim
 from offrl.data.atari import SIMULATOR
 from offrl.data.buffer import ReplayBuffer
-from offrl.data.replay import start_seed
+from offrl.data.replay import collect_seed
 from offrl.engine import SLICE, Engine
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
@@ -175,7 +175,7 @@ class Online:
         normal = torch.randn(turns, CHUNK, spec.action_dim, generator=g)
         draws = torch.rand(updates, spec.batch_size, generator=g, dtype=torch.float64)
         for i in range(n):
-            buffer.begin(i, env.reset(i, start_seed(self.seed, first, i)))
+            buffer.begin(i, env.reset(i, collect_seed(self.seed, first, i)))
         alive = np.ones(n, np.bool_)
         rows_in = torch.zeros(CHUNK, *spec.obs_shape, dtype=torch.from_numpy(env.obs).dtype)
         episode, total, n_updates, noise = n, None, 0, None
@@ -191,7 +191,7 @@ class Online:
                 buffer.add(i, action[i].numpy(), reward[i], env.obs[i], bool(terminated[i]))
                 if terminated[i] or truncated[i]:
                     buffer.cut(i)
-                    buffer.begin(i, env.reset(i, start_seed(self.seed, first, episode)))
+                    buffer.begin(i, env.reset(i, collect_seed(self.seed, first, episode)))
                     episode += 1
             if step < self.start_steps:
                 continue

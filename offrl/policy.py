@@ -18,7 +18,7 @@ from offrl.envs.make import EnvRef, spec_of
 from offrl.errors import UserError
 from offrl.record import read_json
 from offrl.rng import generator
-from offrl.types import AnyAlgorithm, Spec
+from offrl.types import AnyAlgorithm
 
 NAME = "policy.safetensors"
 
@@ -85,9 +85,7 @@ def load_policies(run_dir: Path) -> tuple[dict[int, Policy], int]:
     except (KeyError, TypeError, AttributeError) as e:
         file = run_dir / "manifest.json"
         raise UserError(f"{file}: not the manifest of a run ({e!r}); restore it") from e
-    env = spec_of(ref)
-    spec = Spec(env.obs_shape, env.action_dim, env.max_action, batch_size)
-    algo = build(OmegaConf.create(learner), spec)
+    algo = build(OmegaConf.create(learner), spec_of(ref).with_batch(batch_size))
     normaliser = None
     if "normaliser.mean" in tensors:
         normaliser = Normaliser(tensors["normaliser.mean"], tensors["normaliser.std"])

@@ -28,7 +28,7 @@ from offrl.data.normalise import Normaliser, reward_scale
 from offrl.data.subset import subset
 from offrl.data.transitions import Transitions
 from offrl.engine import reproducible
-from offrl.envs.interface import EnvSpec
+from offrl.envs.make import spec_of
 from offrl.errors import UserError
 from offrl.evaluations import Evaluations, Wait
 from offrl.graph import engine_for
@@ -114,9 +114,9 @@ class _Run:
 
     def __init__(self, cell: Cell, run_dir: Path, mine: Claim) -> None:
         self.cell, self.run_dir, self.claim = cell, run_dir, mine
-        self.task: Task = cell.source.task(cell.robot)
+        self.task: Task = cell.source.task(cell.env)
         self.device = torch.device(cell.runtime.device)
-        simulator = SIMULATOR if isinstance(cell.robot, Game) else ()
+        simulator = SIMULATOR if isinstance(cell.env, Game) else ()
         self.numerics = numerics(self.device, cell.runtime.threads, compiles(cell), simulator)
         for name in (manifest.NAME, "*.csv", "*.safetensors"):
             remove_leftovers(run_dir, name)
@@ -222,10 +222,8 @@ class _Run:
     def _data(self) -> Dataset:
         """The cell's transitions; checks that they are the ones that the run began with."""
         cell = self.cell
-        whole = cell.source.open(cell.robot)
-        spec = cell.algo.spec
-        env = EnvSpec(spec.obs_shape, spec.action_dim, spec.max_action, cell.algo.continuous)
-        check_fits(whole, env, self.task.env_id)
+        whole = cell.source.open(cell.env)
+        check_fits(whole, spec_of(self.task.env), self.task.env_id)
         data = subset(whole, cell.settings.buffer_size)
         require_memory(data)
         size = cell.settings.buffer_size

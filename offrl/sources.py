@@ -131,7 +131,9 @@ class Offrl:
 
 @dataclass(frozen=True)
 class File:
-    """An HDF5 file in D4RL's layout, scored with D4RL's references on D4RL's environments."""
+    """An HDF5 file in D4RL's layout: on D4RL's environment of its robot scored with D4RL's
+    references, on any other by its return.
+    """
 
     source: str
     quality: str

@@ -97,10 +97,10 @@ def _search(launch: Callable[[], object], base: "Cell", search: "Search") -> int
 def _dry_run(cells: "Sequence[Cell]") -> int:
     from offrl.estimate import describe, time_left
     from offrl.manifest import ROOT
-    from offrl.run import status
+    from offrl.progress import standing
 
     for cell in cells:
-        print(f"{status(cell):9} {cell.dirname}  {cell.command}")
+        print(f"{standing(cell).state:8} {cell.dirname}  {cell.command}")
     print(describe(time_left(cells, ROOT / "results"), len(cells)), file=sys.stderr)
     return 0
 
@@ -188,11 +188,11 @@ def _open_data(cells: "Iterable[Cell]") -> bool:
 
     What fails here fails again in its cell, and is reported there.
     """
-    sources = {(c.source, c.robot): c for c in cells}
+    sources = {(c.source, c.env): c for c in cells}
     failed = False
-    for (source, robot), cell in sources.items():
+    for (source, env), cell in sources.items():
         try:
-            source.open(robot)
+            source.open(env)
         except Exception as e:
             failed = True
             print(f"{cell.dirname}: {e}", file=sys.stderr)

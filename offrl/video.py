@@ -9,7 +9,7 @@ from torch import Tensor
 
 from offrl.atomic import write_atomic
 from offrl.envs.make import EnvRef, make_envs
-from offrl.evaluate import Policy, evaluate
+from offrl.evaluate import Act, evaluate
 from offrl.rng import Address
 
 EVERY = 2  # steps per frame
@@ -17,7 +17,7 @@ HEIGHT = 200  # pixels, at least
 
 
 def film(
-    policy: Policy,
+    policy: Act,
     env: EnvRef,
     path: Path,
     noise_dim: int = 0,

@@ -100,7 +100,7 @@ def test_the_suites_own_data_is_played_once(
 def test_sources_bind_data_environment_and_scale(published: dict[str, Any], pong: Path) -> None:
     own = "dataset=atari/qrdqn", "dataset.max_episode_steps=50", "n_updates=5000"
     c = cell("algo=discrete_bc", "env=pong", *own)
-    task = c.source.task(c.robot)
+    task = c.source.task(c.env)
     assert task.env_id == "atari/pong"
     assert atari_settings(task.env) == SHORT_PONG
     assert task.score == ScoreRef("human", -20.7, 14.6)
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused(
         UserError,
         match=r"env=breakout: .* no behaviour policy .*collect[.]py env=breakout algo=qrdqn",
     ):
-        none.source.open(none.robot)
+        none.source.open(none.env)
     assert "env=hopper: is no Atari game" in refused("env=hopper", own)
     assert "data of pong, but env=breakout" in refused("env=breakout", *file)
     assert "norm_obs=true: atari/pong shows pictures" in refused("env=pong", own, "norm_obs=true")

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from offrl.envs.vector import VectorEnv
-from offrl.evaluate import CHUNK, Episode, Policy, evaluate, start_seed
+from offrl.evaluate import CHUNK, Act, Episode, evaluate, start_seed
 from offrl.rng import generator
 
 
@@ -33,7 +33,7 @@ class Walk(gymnasium.Env[Any, Any]):
 gymnasium.register("WalkTest-v0", lambda **_: Walk(), max_episode_steps=12)
 
 
-def network(env: VectorEnv, noise_scale: float = 0.0) -> Policy:
+def network(env: VectorEnv, noise_scale: float = 0.0) -> Act:
     """A random network whose last bits depend on the number of rows that it sees at once."""
     g = torch.Generator().manual_seed(3)
     d, a = env.spec.obs_shape[0], env.spec.action_dim

@@ -100,7 +100,7 @@ def test_it_takes_raw_observations(run_dir: Path) -> None:
 
 
 def test_the_normaliser_is_that_of_the_data(run_dir: Path, hopper: Path) -> None:
-    data: Dataset = (c := tiny(hopper, run_dir.parent)).source.open(c.robot)
+    data: Dataset = (c := tiny(hopper, run_dir.parent)).source.open(c.env)
     fitted = Normaliser.fit(data.states, data.index)
     loaded = offrl.load_policy(run_dir, 0).normaliser
     assert loaded is not None

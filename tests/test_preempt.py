@@ -106,6 +106,7 @@ def test_a_signal_in_the_last_block_ends_nothing(
     args = (*LONG, f"dataset.path={hopper}", f"out={tmp_path}", "n_updates=1500", "eval_every=1500")
     with preempt.passing_on(), preempt.listening():
         complete(cell(*args))
+    assert signalled == [0, 1000]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])

@@ -1,7 +1,6 @@
 """Records: exact floats, whole files, one set of columns; and how Stats compose."""
 
 import math
-import pickle
 import subprocess
 import sys
 import typing
@@ -238,16 +237,6 @@ def test_declared_keys_are_logged_keys(tmp_path: Path) -> None:
     records.append_train([TrainRow(0, 1, {k: float(v) for k, v in stats.items()})])
     records.flush()
     assert list(Records(tmp_path).train_rows) == ["seed", "step", *declared(Outer)]
-
-
-def test_stats_are_frozen_picklable_and_compare_by_every_field() -> None:
-    stats = outer()
-    assert pickle.loads(pickle.dumps(stats)) == stats  # noqa: S301  (our own bytes)
-    assert type(pickle.loads(pickle.dumps(stats)).wrapped) is Middle  # noqa: S301
-    for name in ("total", "critic_loss", "q_mean", "aux_loss"):
-        assert outer(**{name: 9.0}) != stats
-    with pytest.raises(AttributeError):
-        stats.__setattr__("total", 2.0)
 
 
 def test_tensors_pass_through_and_other_leaves_are_refused() -> None:

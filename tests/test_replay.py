@@ -15,7 +15,7 @@ from offrl.data import replay as module
 from offrl.data import rollout
 from offrl.data.buffer import Counts
 from offrl.data.digest import sha256_file
-from offrl.data.replay import replay, start_seed
+from offrl.data.replay import collect_seed, replay
 from offrl.data.rollout import REPLAY, behaviour_record, own_dataset
 from offrl.envs.vector import VectorEnv, make_env
 from offrl.errors import UserError
@@ -47,7 +47,7 @@ def test_the_end_of_the_actions_cuts_an_episode(tmp_path: Path) -> None:
     data = replay(VectorEnv("Hopper-v5", 1), actions, 0, 40)
     assert data["complete"].tolist() == [False]
     assert not data["terminated"].any()
-    obs, _ = make_env("Hopper-v5").reset(seed=start_seed(0, 0, 0))
+    obs, _ = make_env("Hopper-v5").reset(seed=collect_seed(0, 0, 0))
     assert np.array_equal(data["states"][0], obs.astype(np.float32))
 
 

@@ -120,9 +120,9 @@ def test_the_dataset_and_what_is_evaluated(folder: Path) -> None:
     convert_shard(job(folder), SETTINGS, 0, 0)
     c = cell(*TINY)
     assert c.source == RLUnplugged("rlu", "run1", 1, (0,), None)
-    task = c.source.task(c.robot)
+    task = c.source.task(c.env)
     assert atari_settings(task.env) == replace(SETTINGS, clip_rewards=False)
-    data = c.source.open(c.robot)
+    data = c.source.open(c.env)
     assert len(data.episode_returns()) == 0
     assert np.load(out_of(folder))["complete"].tolist() == [True, False]
     assert c.config["dataset"]["id"] == "rlu/breakout/run1/0-v0"
@@ -132,8 +132,8 @@ def test_the_dataset_and_what_is_evaluated(folder: Path) -> None:
     assert cell(*TINY, f"dataset.path={moved}").run_id == c.run_id
     # the file itself, opened as any other, has no returns either
     plain = cell(*TINY[:-1], "dataset=atari/file", f"dataset.path={out_of(folder)}")
-    assert len(plain.source.open(plain.robot).episode_returns()) == 0
-    assert len(plain.source.open(plain.robot)) == 37
+    assert len(plain.source.open(plain.env).episode_returns()) == 0
+    assert len(plain.source.open(plain.env)) == 37
 
 
 def test_what_is_not_converted_names_the_command(folder: Path) -> None:

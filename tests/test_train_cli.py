@@ -87,7 +87,7 @@ def test_the_contract_for_one_run(train: Train, tmp_path: Path) -> None:
     assert content["dataset"]["n_transitions"] == 1200
     assert content["normaliser"] is None
     c = cell(*content["overrides"])
-    whole = c.source.open(c.robot)
+    whole = c.source.open(c.env)
     returns = subset(whole, 1200).episode_returns()
     assert 0 < len(returns) < len(whole.episode_returns())
     assert content["dataset"]["return_mean"] == pytest.approx(returns.mean())
@@ -134,8 +134,8 @@ def test_dry_run_prints_the_cells_and_does_nothing(train: Train, hopper: Path) -
     done = train("-m", *args, "seeds=[0],[1]", "dry_run=true")
     assert done.code == 0
     first, second = done.out.splitlines()
-    assert first.startswith("none ")
-    assert second.startswith("complete ")
+    assert first.startswith("waiting ")
+    assert second.startswith("done ")
     assert "1 of 2 cells complete; about " in done.err
     assert snapshot(Path.cwd()) == before
     _, _, command = second.partition("python benchmarks/train.py ")

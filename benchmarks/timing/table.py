@@ -83,8 +83,11 @@ def caption(rows: Sequence[Row]) -> str:
     text = (
         f"Gradient steps per {what}: median of {turns} turns, ± half their range. Ratios are "
         "medians over turns, of the compiled update and, in brackets, of the eager one. The floor: "
-        "the same update's matrix products, bare."
+        "the same update's matrix products and convolutions, bare"
     )
+    if any("floor_onednn" in r["windows"] for r in rows):
+        text += "; the compiled update multiplies by oneDNN, the eager one by MKL: two floors"
+    text += "."
     if others:
         text += f" Other programs kept {mean(others):.1f} cores busy meanwhile."
     if threads > 1 and not all(trusted(r) for r in rows):

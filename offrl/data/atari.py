@@ -36,7 +36,6 @@ from offrl.envs.make import atari, make_envs
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK
 from offrl.rng import generator
-from offrl.types import Spec
 from offrl.versions import numerics
 
 VERSION = "v0"  # of the data: a new set of policies, or of rules below, is a new version
@@ -144,8 +143,8 @@ def gather(
     """
     settings = behaviour.settings
     env = make_envs(atari(settings), CHUNK)
-    spec = Spec(env.spec.obs_shape, env.spec.action_dim, env.spec.max_action, CHUNK)
-    algo = build(OmegaConf.create({**behaviour.algo, "eps_test": epsilon}), spec)
+    values = OmegaConf.create({**behaviour.algo, "eps_test": epsilon})
+    algo = build(values, env.spec.with_batch(CHUNK))
     state = algo.init(generator(0, "init"))
     # policies may be stored in half precision
     state = state._replace(

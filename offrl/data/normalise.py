@@ -1,6 +1,5 @@
 """Normalisation of observations, one object for training and evaluation, and of rewards."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,13 +47,8 @@ class Normaliser:
         return Normaliser(self.mean.to(device), self.std.to(device))
 
     def to_json(self) -> dict[str, list[float]]:
-        """Numbers from which from_json restores the same bits."""
+        """For the manifest; the numbers keep every bit."""
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Sequence[float]]) -> "Normaliser":
-        mean, std = (torch.tensor(record[k], dtype=torch.float32) for k in ("mean", "std"))
-        return cls(mean, std)
 
 
 def reward_scale(dataset: Dataset) -> float:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from offrl.data.rows import Rows
 from offrl.envs.interface import Envs
-from offrl.evaluate import CHUNK, Policy
+from offrl.evaluate import CHUNK, Act
 from offrl.rng import Address, address_seed, generator
 
 _PACK = 64  # frames that are compressed together while a game waits for its turn
 
 
 def play(
-    policy: Policy, envs: Envs, noise_dim: int, address: tuple[Address, ...], n: int
+    policy: Act, envs: Envs, noise_dim: int, address: tuple[Address, ...], n: int
 ) -> Iterator[Rows]:
     """Games 0, 1, ... in this order, until they have at least `n` transitions.
 

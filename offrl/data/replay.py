@@ -22,7 +22,7 @@ from offrl.rng import address_seed
 NAME = "actions"  # of the tensor in the file
 
 
-def start_seed(seed: int, block: int, episode: int) -> int:
+def collect_seed(seed: int, block: int, episode: int) -> int:
     """From which an episode of an online training starts; `block` is the first step of a block."""
     return address_seed(seed, "collect", block, "episode", episode)
 
@@ -40,7 +40,7 @@ def replay(
     for first in range(0, len(actions), block):
         stop, at, k = min(first + block, len(actions)), first, 0
         while at < stop:
-            rows, ended = _episode(env, start_seed(seed, first, k), actions[at:stop])
+            rows, ended = _episode(env, collect_seed(seed, first, k), actions[at:stop])
             episodes.append(rows)
             complete.append(ended)
             at += len(rows.action)

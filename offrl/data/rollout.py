@@ -27,9 +27,8 @@ from offrl.data.rows import Rows, columns, concatenate
 from offrl.data.store import content_digest, open_dataset, write_dataset
 from offrl.envs.vector import VectorEnv, env_spec
 from offrl.errors import UserError
-from offrl.evaluate import CHUNK, Policy
+from offrl.evaluate import CHUNK, Act
 from offrl.rng import Address, address_seed, generator
-from offrl.types import Spec
 from offrl.versions import numerics
 
 REPLAY = "medium-replay"
@@ -58,7 +57,7 @@ def mixture(robot: str, quality: str) -> list[str]:
     return parts
 
 
-def behaviour(robot: str, quality: str) -> Policy:
+def behaviour(robot: str, quality: str) -> Act:
     """The exploring policy (obs, noise) -> actions that gathers a robot's data of a quality."""
     record = behaviour_record(robot)
     with as_file(files("offrl") / "policies" / f"{robot}-{quality}.safetensors") as path:
@@ -66,19 +65,18 @@ def behaviour(robot: str, quality: str) -> Policy:
         digest = sha256_file(path)
     if digest != record["policies"][quality]["sha256"]:
         raise UserError(f"offrl/policies/{path.name}: not the file that {robot}.json records")
-    env = env_spec(record["env_id"])
-    spec = Spec(env.obs_shape, env.action_dim, env.max_action, CHUNK)
+    spec = env_spec(record["env_id"]).with_batch(CHUNK)
     return exploring(build(OmegaConf.create(record["algo"]), spec), tensors)
 
 
-def exploring(algo: Any, tensors: Mapping[str, Tensor]) -> Policy:
+def exploring(algo: Any, tensors: Mapping[str, Tensor]) -> Act:
     """The exploring policy of an online algorithm whose acting weights are `tensors`."""
     state = algo.init(generator(0, "init"))._replace(**tensors)
     return lambda obs, noise: algo.explore(state, obs, noise)
 
 
 def roll_out(
-    policy: Policy,
+    policy: Act,
     env: VectorEnv,
     address: tuple[Address, ...],
     transitions: int,
@@ -96,7 +94,7 @@ def roll_out(
 
 
 @torch.inference_mode()
-def _wave(policy: Policy, env: VectorEnv, first: int, address: tuple[Address, ...]) -> list[Rows]:
+def _wave(policy: Act, env: VectorEnv, first: int, address: tuple[Address, ...]) -> list[Rows]:
     shape = (env.max_episode_steps, env.spec.action_dim)
     noise = torch.stack(
         [torch.randn(shape, generator=generator(*address, first + i)) for i in range(CHUNK)], 1

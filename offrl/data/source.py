@@ -37,7 +37,7 @@ def d4rl_info(env_name: str, quality: str) -> D4RLInfo:
     """
     if env_name not in _ROBOTS or quality not in _QUALITIES:
         raise UserError(
-            f"there is no D4RL dataset {env_name}/{quality}; environments are "
+            f"{env_name}/{quality}: not among the D4RL datasets of this suite; environments are "
             f"{', '.join(_ROBOTS)}, qualities {', '.join(_QUALITIES)}"
         )
     row = _references()[f"{env_name}-{quality}-v2"]

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from offrl.types import Spec
+
 
 class EnvSpec(NamedTuple):
     """What an algorithm must know of an environment."""
@@ -13,6 +15,9 @@ class EnvSpec(NamedTuple):
     action_dim: int  # dimensions of a Box, or the number of discrete actions
     max_action: float  # the Box is [-max_action, max_action]^A; 0 for discrete actions
     continuous: bool
+
+    def with_batch(self, batch_size: int) -> Spec:
+        return Spec(self.obs_shape, self.action_dim, self.max_action, batch_size)
 
 
 class Envs(Protocol):

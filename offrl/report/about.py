@@ -39,8 +39,7 @@ class About(NamedTuple):
 RUN_COLUMNS = (
     *("run_id", "path", "status", "step", *About._fields),
     *("digest", "n_transitions", "score_name", "env_id", "ref_min", "ref_max"),
-    *("data_return_mean", "data_return_std", "data_return_best"),
-    *("data_score_mean", "data_score_std", "data_score_best"),
+    *("data_return_mean", "data_score_mean", "data_score_best"),
     *("overrides", "config", "manifest"),
 )
 
@@ -127,7 +126,7 @@ def _data(dataset: Mapping[str, Any] | None, score: Mapping[str, Any] | None) ->
     if dataset is None or score is None:
         return {}
     ref = ScoreRef(score["name"], score["ref_min"], score["ref_max"])
-    mean, std, best = (dataset[f"return_{k}"] for k in ("mean", "std", "best"))
+    mean, best = dataset["return_mean"], dataset["return_best"]
     return {
         "dataset_id": dataset["id"],
         "digest": dataset["digest"],
@@ -137,20 +136,10 @@ def _data(dataset: Mapping[str, Any] | None, score: Mapping[str, Any] | None) ->
         "ref_min": ref.ref_min,
         "ref_max": ref.ref_max,
         "data_return_mean": mean,
-        "data_return_std": std,
-        "data_return_best": best,
         "data_score_mean": _score(ref, mean),
-        "data_score_std": _score_std(ref, std),
         "data_score_best": _score(ref, best),
     }
 
 
 def _score(ref: ScoreRef, value: float | None) -> float | None:
     return None if value is None else float(ref.normalise(np.array([value], dtype=np.float64))[0])
-
-
-def _score_std(ref: ScoreRef, std: float | None) -> float | None:
-    """A deviation is scaled, never shifted."""
-    if std is None or ref.ref_min is None or ref.ref_max is None:
-        return std
-    return 100.0 * std / abs(ref.ref_max - ref.ref_min)

@@ -24,7 +24,6 @@ from offrl.types import Spec, Transition
 
 VARIANTS = ["cql", "cal_ql", "cql_seed"]
 N_UPDATES = 500  # of the learning tests
-SEED_BUGS = Path(__file__).parents[1] / "variants" / "conf"
 LIMIT = 1.5  # max_action of the small problem
 KEYS = (
     *("min_q_weight", "lagrange_threshold", "calibrated", "n_actions", "backup_entropy"),
