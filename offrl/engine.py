@@ -19,10 +19,9 @@ SLICE = 50  # updates whose noise is drawn at once: whole slices, whatever is us
 
 
 class Engine:
-    """Holds one state per seed and advances them together.
+    """Holds one state per seed; the seeds take turns, because a CPU's step is bound by arithmetic.
 
-    `batched` runs the seeds as one `vmap`, which pays on a GPU; a CPU step is bound by arithmetic,
-    so there the seeds take turns.  `compile` traces the whole update, optimiser included, once.
+    `compile` traces the whole update, optimiser included, once.
     """
 
     def __init__(
@@ -31,25 +30,18 @@ class Engine:
         states: Sequence[Any],
         *,
         compile: bool = False,
-        batched: bool = False,
         backend: str = "inductor",
     ) -> None:
-        self.n_seeds = len(states)
         self._period = algo.period
         self._sums: list[Any] = []
-        self._batched = batched
-        self._state = stack(states) if batched else list(states)
-        update = torch.vmap(algo.update) if batched else algo.update
-        self._update = compiled(update, backend) if compile else update
+        self._states = list(states)
+        self._update = compiled(algo.update, backend) if compile else algo.update
 
     def step(self, batches: Sequence[Transition], noises: Sequence[Any]) -> list[Any]:
         """One update of every seed; the Stats of each, still on the device."""
-        if self._batched:
-            self._state, stats = self._update(self._state, stack(batches), stack(noises))
-            return unstack(stats, self.n_seeds)
         stats = []
         for i, (batch, noise) in enumerate(zip(batches, noises, strict=True)):
-            self._state[i], s = self._update(self._state[i], batch, noise)
+            self._states[i], s = self._update(self._states[i], batch, noise)
             stats.append(s)
         return stats
 
@@ -84,7 +76,7 @@ class Engine:
     @property
     def states(self) -> list[Any]:
         """The state of each seed."""
-        return unstack(self._state, self.n_seeds) if self._batched else list(self._state)
+        return list(self._states)
 
 
 def reproducible(threads: int) -> None:
@@ -133,12 +125,3 @@ def compiled(update: Callable[..., Any], backend: str = "inductor") -> Callable[
         options = {"post_grad_custom_post_pass": ProductsByOneDNN()}
     torch.compiler.reset()
     return torch.compile(update, fullgraph=True, dynamic=False, backend=backend, options=options)
-
-
-def stack(trees: Sequence[Any]) -> Any:
-    """One tree, whose leaves carry a leading seed dimension."""
-    return tree_map(lambda *xs: torch.stack(xs), *trees)
-
-
-def unstack(tree: Any, n: int) -> list[Any]:
-    return [tree_map(lambda x, i=i: x[i].clone(), tree) for i in range(n)]

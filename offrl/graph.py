@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from offrl.engine import SLICE, Engine, compiled, stack, unstack
+from offrl.engine import SLICE, Engine, compiled
 from offrl.types import AnyAlgorithm, Transition
 
 _WARM_UP = 3  # updates before the capture, for what libraries and the compiler set up lazily
@@ -33,11 +33,11 @@ class GraphEngine:
         compile: bool = False,
         capture: bool = True,
     ) -> None:
-        self.n_seeds = len(states)
+        self._n_seeds = len(states)
         self._period = algo.period
-        self._batched = self.n_seeds > 1
+        self._batched = self._n_seeds > 1
         # the graph reads and writes these very tensors
-        self._state = stack(states) if self._batched else tree_map(torch.clone, states[0])
+        self._state = _stack(states) if self._batched else tree_map(torch.clone, states[0])
         update = torch.vmap(algo.update) if self._batched else algo.update
         self._update = compiled(update) if compile else update
         self._capture = capture
@@ -82,7 +82,7 @@ class GraphEngine:
         return self._split(self._state)
 
     def _split(self, tree: Any) -> list[Any]:
-        return unstack(tree, self.n_seeds) if self._batched else [tree_map(torch.clone, tree)]
+        return _unstack(tree, self._n_seeds) if self._batched else [tree_map(torch.clone, tree)]
 
     def _once(self, gather: Callable[[Tensor], Transition]) -> None:
         """One update, from and to the tensors of this object; no host transfer."""
@@ -139,6 +139,15 @@ def engine_for(
     """The engine that a run has on its device."""
     make = GraphEngine if device.type == "cuda" else Engine
     return make(algo, states, compile=compile)
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    """One tree, whose leaves carry a leading seed dimension."""
+    return tree_map(lambda *xs: torch.stack(xs), *trees)
+
+
+def _unstack(tree: Any, n: int) -> list[Any]:
+    return [tree_map(lambda x, i=i: x[i].clone(), tree) for i in range(n)]
 
 
 def _unaliased(old: Sequence[Tensor], new: Sequence[Tensor]) -> list[Tensor]:

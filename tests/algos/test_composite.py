@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from composite import Curious, Stats
+from engines import ENGINES, step
 from problem import algorithm, batch, noise, same_bits
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -33,18 +34,18 @@ def algo() -> Any:
     return algorithm("composite")
 
 
-def stats_of(algo: Any, batched: bool = False) -> Stats:
+def stats_of(algo: Any, make: Any = Engine) -> Stats:
     """The Stats of the first of two seeds, through the engine."""
-    engine = Engine(algo, [algo.init(generator(s, "init")) for s in (0, 1)], batched=batched)
-    first: Stats = engine.step([batch(algo, 0), batch(algo, 1)], [noise(algo, 0), noise(algo, 1)])[
+    engine = make(algo, [algo.init(generator(s, "init")) for s in (0, 1)])
+    first: Stats = step(engine, [batch(algo, 0), batch(algo, 1)], [noise(algo, 0), noise(algo, 1)])[
         0
     ]
     return first
 
 
-@pytest.mark.parametrize("batched", [False, True], ids=["in_turns", "vmap"])
-def test_the_engine_returns_nested_stats(algo: Any, batched: bool) -> None:
-    stats = stats_of(algo, batched)
+@ENGINES
+def test_the_engine_returns_nested_stats(algo: Any, make: Any) -> None:
+    stats = stats_of(algo, make)
     assert type(stats) is Stats
     assert type(stats.td3_bc) is td3_bc.Stats
     assert list(scalars(stats)) == COLUMNS

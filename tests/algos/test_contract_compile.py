@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from engines import ENGINES
+from engines import step as one_update
 from problem import algorithm, batch, distance, noise, same_bits
 from torch._dynamo.utils import counters
 from torch.utils._pytree import tree_leaves
@@ -14,9 +16,6 @@ from offrl.engine import Engine
 from offrl.rng import generator
 from offrl.types import AnyAlgorithm
 
-BATCHED = pytest.mark.parametrize(  # on a CPU the seeds take turns
-    "batched", [False, pytest.param(True, marks=pytest.mark.full)], ids=["in_turns", "vmap"]
-)
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="Inductor needs a C++ compiler"
 )
@@ -30,18 +29,16 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def engine(algo: AnyAlgorithm, batched: bool = False, **how: Any) -> Engine:
-    states = [algo.init(generator(seed, "init")) for seed in (0, 1)]
-    return Engine(algo, states, batched=batched, **how)
+def engine(algo: AnyAlgorithm, make: Any = Engine, **how: Any) -> Any:
+    return make(algo, [algo.init(generator(seed, "init")) for seed in (0, 1)], **how)
 
 
-def step(e: Engine, algo: AnyAlgorithm, u: int) -> list[Any]:
-    return e.step([batch(algo, s, u) for s in (0, 1)], [noise(algo, s, u) for s in (0, 1)])
+def step(e: Any, algo: AnyAlgorithm, u: int) -> list[Any]:
+    return one_update(e, [batch(algo, s, u) for s in (0, 1)], [noise(algo, s, u) for s in (0, 1)])
 
 
-def agrees_with_eager(algo: AnyAlgorithm, batched: bool, backend: str) -> None:
-    compiled = engine(algo, batched, compile=True, backend=backend)
-    eager = engine(algo, batched)
+def agrees_with_eager(algo: AnyAlgorithm, make: Any = Engine, **how: Any) -> None:
+    compiled, eager = engine(algo, make, compile=True, **how), engine(algo, make)
     stats = step(compiled, algo, 0), step(eager, algo, 0)
     # absolute for what is smaller than 1: a loss may be a difference of larger terms
     torch.testing.assert_close(*map(tree_leaves, stats), rtol=1e-5, atol=1e-5)
@@ -55,21 +52,20 @@ def agrees_with_eager(algo: AnyAlgorithm, batched: bool, backend: str) -> None:
     assert not counters["graph_break"]
 
 
-@BATCHED
-def test_the_update_is_one_graph_traced_once(algo: AnyAlgorithm, batched: bool) -> None:
-    agrees_with_eager(algo, batched, "aot_eager")
+def test_the_update_is_one_graph_traced_once(algo: AnyAlgorithm) -> None:
+    agrees_with_eager(algo, backend="aot_eager")
 
 
 @needs_compiler
 def test_inductor_agrees_with_eager() -> None:
-    agrees_with_eager(algorithm("bc"), False, "inductor")
+    agrees_with_eager(algorithm("bc"))
 
 
 @needs_compiler
 @pytest.mark.full
-@BATCHED
-def test_inductor_agrees_with_eager_for_every_algorithm(algo: AnyAlgorithm, batched: bool) -> None:
-    agrees_with_eager(algo, batched, "inductor")
+@ENGINES
+def test_inductor_agrees_with_eager_for_every_algorithm(algo: AnyAlgorithm, make: Any) -> None:
+    agrees_with_eager(algo, make)
 
 
 def test_a_repeated_compiled_run_has_the_same_bits() -> None:

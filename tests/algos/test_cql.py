@@ -10,6 +10,7 @@ import test_contract as contract
 import test_contract_compile as contract_compile
 import test_contract_seeds as contract_seeds
 import torch
+from engines import launches
 from problem import algorithm, batch, distance, noise, same_bits
 from reference.cql import CQL as Plain
 from reference.networks import flat, load
@@ -101,12 +102,12 @@ def test_variants_keep_the_contract(variant: Any) -> None:
     contract.test_update_moves_every_part(variant)
     contract.test_an_update_keeps_the_shapes_and_types_of_the_state(variant)
     contract.test_no_two_tensors_of_a_fresh_state_share_memory(variant)
-    contract_seeds.test_several_seeds_equal_a_loop_over_seeds(variant, batched=True)
+    contract_seeds.test_several_seeds_equal_a_loop_over_seeds(variant, launches)
 
 
 @pytest.mark.full
 def test_lagrange_and_calibration_compile() -> None:
-    contract_compile.agrees_with_eager(algorithm("cql_seed"), True, "aot_eager")
+    contract_compile.agrees_with_eager(algorithm("cql_seed"), backend="aot_eager")
 
 
 def learner(**changes: Any) -> Any:

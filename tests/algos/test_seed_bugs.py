@@ -12,6 +12,7 @@ import pytest
 import test_contract as contract
 import test_contract_seeds as contract_seeds
 import torch
+from engines import launches
 from harness import cell
 from problem import algorithm
 from variants import seed_bugs
@@ -113,4 +114,4 @@ def test_variants_keep_the_contract(name: str) -> None:
     contract.test_update_is_pure(variant)
     contract.test_update_is_finite_and_without_a_graph(variant)
     contract.test_update_moves_every_part(variant)
-    contract_seeds.test_several_seeds_equal_a_loop_over_seeds(variant, batched=True)
+    contract_seeds.test_several_seeds_equal_a_loop_over_seeds(variant, launches)
