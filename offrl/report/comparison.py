@@ -8,7 +8,7 @@ import numpy as np
 from offrl.errors import UserError
 from offrl.report.aggregate import Array, Interval, iqm, probability_of_improvement
 from offrl.report.groups import Group, by_reference
-from offrl.report.markdown import NOTHING, markdown
+from offrl.report.markdown import NOT_RUN, NOTHING, markdown
 from offrl.report.methods import methods, name
 from offrl.report.stats import Scores
 
@@ -91,8 +91,11 @@ def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
 
 
 def _caption(c: Comparison, base: str) -> str:
-    out = "; ".join(f"{task} ({why})" for task, why in c.left_out.items())
-    which = f" ({', '.join(c.tasks)})" if out else ""
+    out = "; ".join(f"{task} ({why})" for task, why in c.left_out.items() if why != NOT_RUN)
+    idle = sum(why == NOT_RUN for why in c.left_out.values())
+    which = (
+        f" ({', '.join(c.tasks)}{f'; {idle} were not run' if idle else ''})" if c.left_out else ""
+    )
     return (
         f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {c.n_seeds} seeds "
         "each, the last evaluation. IQM: the interquartile mean of all scores; P: the probability "
@@ -116,6 +119,8 @@ def _matrices(by_task: Sequence[Scores[dict[int, float]]]) -> Scores[Array]:
 
 def _lack(by_name: Mapping[str, Group], names: Sequence[str], seeds: set[int]) -> str:
     """What a task lacks for a comparison; empty if nothing."""
+    if all(g.idle for g in by_name.values()):
+        return NOT_RUN
     lacks = []
     for n in names:
         if n not in by_name:

@@ -93,6 +93,16 @@ def test_an_incomplete_task_is_left_out_for_all_and_named(tmp_path: Path) -> Non
     assert "td3_bc 2/3 (1 diverged)" in text
 
 
+def test_tasks_that_nobody_ran_are_counted_and_not_listed(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(
+        tmp_path, Suite("x", [c for c in suite.cells if c.config["dataset"]["quality"] == "medium"])
+    )
+    text = block(compared(tmp_path, suite), 2)
+    assert "(hopper-offrl/medium, walker2d-offrl/medium; 1 were not run)" in text
+    assert "Left out" not in text
+
+
 def test_one_complete_task_is_no_suite(tmp_path: Path) -> None:
     suite = suite_of()
     write(tmp_path, suite, td3_bc_1_2="diverged", bc_0_0="running")
