@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works un
 def launch(cfg: DictConfig) -> float | None:
     """One cell, in whatever process the launcher has put it; gives what a search maximises."""
     from offrl import preempt
+    from offrl.plan import launched_cell
     from offrl.run import run
     from offrl.search import note
-    from offrl.suite import launched_cell
     from offrl.sweep import skipped
 
     cell = launched_cell(cfg)

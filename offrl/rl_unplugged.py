@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from offrl.data.atari_file import read_meta
 from offrl.data.download import fetch
+from offrl.data.locate import cache_dir
 from offrl.data.rlu_convert import Played, convert, only_writer
 from offrl.data.rlu_games import check_shards, game_named, shard_name
-from offrl.data.source import cache_dir
 from offrl.envs.atari import AtariSettings, action_names, rom_id
 from offrl.errors import UserError
 

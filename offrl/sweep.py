@@ -48,7 +48,7 @@ def _command(launch: Callable[[], object], args: Namespace) -> int:
     if args.config_dir or args.config_path or args.config_name:
         raise UserError("own config folders are given by 'hydra.searchpath=[DIR]'")
     from offrl.mirror import require_logger  # these load torch: not for --help
-    from offrl.suite import plan
+    from offrl.plan import plan
 
     work = plan(args.overrides, args.multirun)
     settings = work.cells[0].settings

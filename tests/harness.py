@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from offrl.cell import Cell
+from offrl.plan import plan
 from offrl.record import read_json
 from offrl.run import Outcome, run, run_dir_of
-from offrl.suite import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "benchmarks" / "train.py"

@@ -18,9 +18,9 @@ from offrl.data.dataset import ScoreRef
 from offrl.envs.atari import AtariVector, action_names
 from offrl.envs.make import atari_settings, make_envs, spec_of
 from offrl.errors import UserError
+from offrl.plan import choices
 from offrl.rng import address_seed
 from offrl.sources import AtariFile, Game, Robot
-from offrl.suite import choices
 from offrl.types import Spec
 
 N = 130

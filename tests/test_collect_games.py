@@ -21,8 +21,8 @@ from offrl.data.digest import sha256_file
 from offrl.envs.atari import AtariSettings, AtariVector
 from offrl.errors import UserError
 from offrl.online import Online
+from offrl.plan import CONF
 from offrl.rng import generator
-from offrl.suite import CONF
 from offrl.types import Spec
 
 PLAYED = AtariSettings(

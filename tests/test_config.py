@@ -6,7 +6,7 @@ import pytest
 from harness import Train, cell, manifest
 
 from offrl.errors import UserError
-from offrl.suite import plan
+from offrl.plan import plan
 
 # what is given -> what the one line on stderr must say
 WRONG = [

@@ -10,7 +10,7 @@ from harness import cell
 
 from offrl.data.rollout import behaviour_record
 from offrl.errors import UserError
-from offrl.suite import CONF, choices, plan
+from offrl.plan import CONF, choices, plan
 
 POLICIES = CONF.parent / "offrl" / "policies"
 

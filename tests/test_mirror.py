@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from offrl.errors import UserError
 from offrl.loggers.interface import RunInfo
 from offrl.mirror import build_logger, require_logger
+from offrl.plan import choices
 from offrl.record import Records
 from offrl.run import run_dir_of
-from offrl.suite import choices
 
 TOOLS = [name for name in choices("logger") if name != "none"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offrl.errors import UserError
-from offrl.suite import plan
+from offrl.plan import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = {"launcher=slurm": "submitit", "launcher=ray": "ray"}

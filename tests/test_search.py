@@ -10,9 +10,9 @@ from harness import SMALL_NET, Train, manifest, tiny
 
 from offrl import preempt
 from offrl.errors import UserError
+from offrl.plan import Plan, plan
 from offrl.run import run, run_dir_of
 from offrl.search import FOLDER, Search, conclude, note, objective, tried
-from offrl.suite import Plan, plan
 from offrl.sweep import main
 
 TD3_BC = ("algo=td3_bc", "n_updates=40", "eval_every=20", "eval_episodes=1", "batch_size=8")
@@ -62,7 +62,7 @@ def test_who_is_asked_to_end_goes_on_with_the_search_later(
 ) -> None:
     base = tiny(hopper, tmp_path)
     work = Plan([base], True, Search("lr", {"algo.lr": "interval(1e-4,1e-2)"}))
-    monkeypatch.setattr("offrl.suite.plan", lambda *_: work)
+    monkeypatch.setattr("offrl.plan.plan", lambda *_: work)
 
     def launch() -> None:
         run(base)

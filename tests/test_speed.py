@@ -22,8 +22,8 @@ from benchmarks.timing.problem import Problem, Training, draws, random_data
 from benchmarks.timing.table import render
 from offrl.engine import Engine
 from offrl.loop import Loop, Timer
+from offrl.plan import choices
 from offrl.rng import generator
-from offrl.suite import choices
 
 N, WIDTH_1, WIDTH_2 = 16, 24, 8  # batch, hidden layers
 DATA = random_data(2000, 1000)

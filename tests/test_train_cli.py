@@ -25,7 +25,7 @@ from harness import (
 )
 
 from offrl.data.subset import subset
-from offrl.suite import choices, plan
+from offrl.plan import choices, plan
 
 
 def children_cpu_s() -> float:

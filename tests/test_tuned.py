@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from offrl.config import build
 from offrl.errors import UserError
-from offrl.suite import CONF, choices
+from offrl.plan import CONF, choices
 from offrl.types import Spec
 
 TABLE: Any = OmegaConf.to_container(OmegaConf.load(CONF / "tuned" / "rebrac.yaml"))

@@ -19,8 +19,8 @@ from offrl.data.transitions import Transitions
 from offrl.engine import SLICE, Engine
 from offrl.errors import UserError
 from offrl.loop import BLOCK
+from offrl.plan import CONF, choices
 from offrl.rng import generator
-from offrl.suite import CONF, choices
 from offrl.types import AnyAlgorithm, Spec, Transition
 
 OBS_DIM, ACTION_DIM, MAX_ACTION = 17, 6, 1.0

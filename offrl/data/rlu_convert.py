@@ -16,8 +16,8 @@ from offrl.data import atari_file
 from offrl.data.digest import sha256_file
 from offrl.data.memory import require_disk
 from offrl.data.rlu_shard import Shard, read_shard
-from offrl.data.rows import STACK
 from offrl.data.trails import time_order
+from offrl.envs.frames import STACK
 from offrl.errors import UserError
 
 T = TypeVar("T")

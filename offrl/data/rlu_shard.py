@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from offrl.data.example import Feature, parse_example
-from offrl.data.rows import STACK
 from offrl.data.tfrecord import records
-from offrl.envs.frames import SIZE
+from offrl.envs.frames import SIZE, STACK
 from offrl.errors import UserError
 
 

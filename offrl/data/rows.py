@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-STACK = 4  # frames in an observation
+from offrl.envs.frames import STACK
 
 
 class Rows(NamedTuple):

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offrl.envs.frames import SIZE, shrink
+from offrl.envs.frames import SIZE, STACK, shrink
 from offrl.envs.interface import EnvSpec
 from offrl.errors import UserError
 
-STACK = 4  # frames in an observation
 HERTZ = 60  # frames of the console in a second
 
 

@@ -1,9 +1,10 @@
-"""An Atari screen, 210 x 160, as the 84 x 84 that networks see."""
+"""An Atari screen, 210 x 160, as the 84 x 84 that networks see, the last four together."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 SIZE = 84
+STACK = 4  # frames in an observation
 
 
 def shrink(screen: NDArray[np.uint8]) -> NDArray[np.uint8]:

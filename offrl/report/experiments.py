@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from offrl.cell import Cell
 from offrl.errors import UserError
+from offrl.plan import plan
 from offrl.report.suite import TRAIN, ReportOptions, Suite
-from offrl.suite import plan
 
 VARIANTS = "tests/variants/conf"  # of algorithms that exist for an ablation alone
 

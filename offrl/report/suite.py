@@ -10,7 +10,7 @@ TRAIN = "python benchmarks/train.py"
 
 
 class SuiteCell(Protocol):
-    """One run of a suite, done or not; `offrl.suite.plan` makes them."""
+    """One run of a suite, done or not; `offrl.plan.plan` makes them."""
 
     @property
     def run_id(self) -> str: ...

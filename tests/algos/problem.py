@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 import offrl.algos
 from offrl.algos.td3_bc import TD3BC
 from offrl.config import algorithm_class, build
+from offrl.plan import CONF
 from offrl.rng import generator
-from offrl.suite import CONF
 from offrl.types import AnyAlgorithm, Spec, Transition
 
 COMPOSITE = "composite"

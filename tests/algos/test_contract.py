@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from offrl.cell import Settings
 from offrl.config import algorithm_class
+from offrl.plan import CONF
 from offrl.record import scalars
 from offrl.rng import generator
-from offrl.suite import CONF
 from offrl.types import AnyAlgorithm
 
 Policy = Callable[[Any, Tensor, Tensor], Tensor]

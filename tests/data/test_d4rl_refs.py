@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from offrl.data.source import d4rl_info
+from offrl.data.locate import d4rl_info
 from offrl.errors import UserError
 
 ROBOTS = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "walker2d": "Walker2d-v4"}

@@ -49,7 +49,7 @@ def config(algo: str = "td3_bc", seeds: Sequence[int] = (0,), **changes: Any) ->
 
 @dataclass
 class FakeCell:
-    """A cell of offrl.suite.plan, as far as a report looks."""
+    """A cell of offrl.plan.plan, as far as a report looks."""
 
     config: dict[str, Any]
     fixed: list[str] = field(default_factory=lambda: ["experiment=demo"])

@@ -105,7 +105,7 @@ def test_a_command_names_only_what_the_suite_does_not_sweep_anyway() -> None:
 @pytest.mark.full
 def test_the_command_of_a_row_runs_the_row() -> None:
     """Composed by Hydra itself, for rows of several seeds and several algorithms."""
-    from offrl.suite import plan
+    from offrl.plan import plan
 
     of = Suite("demo", plan(["experiment=demo"]).cells)
     groups = summarise(no_runs(), of)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from offrl.data import source
-from offrl.data.source import cache_dir, d4rl_file
+from offrl.data import locate
+from offrl.data.locate import cache_dir, d4rl_file
 from offrl.errors import UserError
 
 NAME = "hopper_medium-v2.hdf5"
@@ -33,7 +33,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         target.write_bytes(b"data")
         return hashlib.sha256(b"data").hexdigest()
 
-    monkeypatch.setattr(source, "fetch", fetch)
+    monkeypatch.setattr(locate, "fetch", fetch)
     return asked
 
 
