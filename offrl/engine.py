@@ -4,6 +4,7 @@ It alone knows of seeds and of torch.compile; the algorithms are written for one
 """
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -83,6 +84,8 @@ def reproducible(threads: int) -> None:
     """Sets torch up so that the same run has the same bits."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # without it an older torch refuses a GPU's matrix products in that mode
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.allow_tf32 = False  # torch's default rounds a GPU's convolutions to it
     # by default that fills new memory, which no algorithm reads, at 5% of a run's time
     deterministic: Any = torch.utils.deterministic
