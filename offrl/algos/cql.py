@@ -6,8 +6,11 @@ What the paper leaves open follows the authors' code: the three importance-sampl
 actions, the weights, the learning rates, the loss of log alpha, and the actor's first `bc_steps`
 steps of maximum likelihood.  Deviations from that code: every loss looks at the parameters as they
 are before the step (as Cal-QL's code does), layers begin as torch's do, and SAC's clamp of the log
-deviation.  From Cal-QL's: a target takes one action of the policy, not the best of ten, and a
-multiplier holds the weighted gap at the threshold, not the gap.
+deviation.  From Cal-QL's: a target takes one action of the policy, not the best of ten; a
+multiplier starts at 1 and holds the weighted gap at the threshold, not the gap; the log deviation
+has no learned scale and offset, with which the authors' policy starts narrower.  As there,
+returns-to-go end at time-outs without a bootstrap: a bound that is too high where rewards are
+negative.
 """
 
 import math
@@ -135,10 +138,6 @@ class CQL:
             torch.cat((log_uniform, policy.log_prob, next_policy.log_prob)),
         )
 
-    def log_sum_exp(self, x: Tensor) -> Tensor:
-        """log sum_k exp x_k over all 3 K proposals of a state. [2, 3 K, B] -> [2, B]"""
-        return x.logsumexp(1)
-
     def gap(self, q: Tensor, q_data: Tensor, log_prob: Tensor, return_to_go: Tensor) -> Tensor:
         """log sum_k exp(Q(s, a_k) - log density(a_k)) - Q(s, a), eq. 4. [2, B]
 
@@ -147,7 +146,7 @@ class CQL:
         if self.calibrated:
             q_random, q_policy = q.tensor_split([self.n_actions], 1)
             q = torch.cat((q_random, q_policy.maximum(return_to_go)), 1)
-        return self.log_sum_exp(q - log_prob) - q_data
+        return (q - log_prob).logsumexp(1) - q_data
 
     def critic_loss(
         self, theta: Tensor, s: State, b: Transition, y: Tensor, proposals: Sample

@@ -1,6 +1,7 @@
 """CQL with discrete actions, Kumar et al. 2020 (arXiv 2006.04779): CQL(H) on QR-DQN.
 
-Deviations: the start of the CNN (docs/decisions/0005).
+Deviations: the start of the CNN (docs/decisions/0005); rewards are the data's, unclipped
+unless the data has them clipped.
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 With few actions both expectations over the policy, in advantage and target, are exact.
 Deviations: the critic is not distributional; actor and critic share a body, and one Adam; the start
 of the CNN (docs/decisions/0005); with min_q_weight, the critic has CQL's term (Kumar et al. 2020).
+Evaluation follows the policy alone; the paper re-weights its samples by exp(Q / beta).  Rewards are
+the data's, unclipped unless the data has them clipped.
 """
 
 from dataclasses import dataclass

@@ -5,9 +5,10 @@ A batch moves V, then the policy, then Q, then the target of Q, in the order of 
 of Q and V, one may train it alongside).  V looks at the target critics, the policy and Q at the
 new V.
 
-Deviations: networks start as torch's do; the authors' code has orthogonal weights and no biases.
-Rewards are scaled by the returns of complete episodes; the authors also count the piece at the end
-of a file that was cut off.
+Deviations: networks start as torch's do; the authors' code has orthogonal weights, and biases 0.
+Rewards are scaled by the returns of complete episodes, every row of them; the authors' code also
+counts the piece at the end of a file that was cut off, and leaves out the rows that time-outs cost.
+Actions are the data's; the authors' code keeps them 1e-5 inside of the box.
 """
 
 import math
@@ -67,7 +68,7 @@ class IQL:
     period: ClassVar[int] = 1
 
     @property
-    def mean(self) -> MLP:
+    def mean_net(self) -> MLP:
         return MLP((self.spec.obs_shape[0], *self.hidden, self.spec.action_dim))
 
     @property
@@ -80,7 +81,7 @@ class IQL:
 
     def init(self, g: Generator) -> State:
         log_std = torch.zeros(self.spec.action_dim, device=g.device)
-        actor = torch.cat((self.mean.init(g), log_std))
+        actor = torch.cat((self.mean_net.init(g), log_std))
         critic, value = self.critic.init(g, 2), self.value.init(g)
         opts = adam_init(actor), adam_init(critic), adam_init(value)
         return State(actor, critic, critic.clone(), value, *opts)
@@ -109,14 +110,14 @@ class IQL:
         return -(weight * self.log_prob(theta, b.obs, b.action)).mean(), ()
 
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """The parameters of the mean's network, and the log deviations [A]."""
-        net, log_std = torch.split(theta, [self.mean.size, self.spec.action_dim])
+        """The parameters of the mean's network, and the log deviations [A], clamped."""
+        net, log_std = torch.split(theta, [self.mean_net.size, self.spec.action_dim])
         return net, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def log_prob(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """log N(a; tanh(net(s)), std), actions in units of max_action. [B, D], [B, A] -> [B]"""
         net, log_std = self.split(theta)
-        z = (action / self.spec.max_action - self.mean(net, obs).tanh()) * (-log_std).exp()
+        z = (action / self.spec.max_action - self.mean_net(net, obs).tanh()) * (-log_std).exp()
         return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def decayed_lr(self, opt: AdamState) -> Tensor:
@@ -149,4 +150,4 @@ class IQL:
 
     def act(self, s: State, obs: Tensor, noise: Tensor) -> Tensor:
         net, _ = self.split(s.actor)
-        return self.spec.max_action * self.mean(net, obs).tanh()
+        return self.spec.max_action * self.mean_net(net, obs).tanh()

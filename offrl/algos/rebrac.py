@@ -17,10 +17,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Generator, Tensor, randn
 
-from offrl.nn.heads import DeterministicActor
+from offrl.nn.heads import Critic, DeterministicActor
 from offrl.nn.mlp import MLP
 from offrl.optim import AdamState, adam, adam_init, polyak
 from offrl.types import Spec, Transition, minibatches, value_and_grad
@@ -71,13 +70,12 @@ class ReBRAC:
         return DeterministicActor(self.spec, self.hidden)
 
     @property
-    def critic(self) -> MLP:
-        n = self.spec.obs_shape[0] + self.spec.action_dim
-        return MLP((n, *self.hidden, 1), layer_norm=True)
+    def critic(self) -> Critic:
+        return Critic(self.spec, self.hidden, layer_norm=True)
 
     def init(self, g: Generator) -> State:
         actor = started(self.actor.net, self.actor.init(g), ACTOR_BOUND)
-        critic = started(self.critic, self.critic.init(g, 2), CRITIC_BOUND)
+        critic = started(self.critic.net, self.critic.init(g, 2), CRITIC_BOUND)
         return State(
             actor, critic, actor.clone(), critic.clone(), adam_init(actor), adam_init(critic)
         )
@@ -85,10 +83,6 @@ class ReBRAC:
     def noise(self, n: int, g: Generator) -> Noise:
         rows = self.period * self.spec.batch_size
         return Noise(randn(n, rows, self.spec.action_dim, generator=g, device=g.device))
-
-    def q(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """Both critics. [B, D], [B, A] -> [2, B]"""
-        return self.critic(theta, torch.cat((obs, action), -1)).squeeze(-1)
 
     def td_target(self, s: State, b: Transition, eps: Tensor) -> tuple[Tensor, Tensor]:
         """y = r + gamma (min_i Q'_i(s', a') - beta_2 |a' - ahat'|^2) [B], eq. 4, with
@@ -100,12 +94,12 @@ class ReBRAC:
         )
         action = (self.actor(s.target_actor, b.next_obs) + smoothing).clamp(-limit, limit)
         penalty = (action - b.next_action).square().sum(-1)
-        q = self.q(s.target_critic, b.next_obs, action).amin(0)
+        q = self.critic(s.target_critic, b.next_obs, action).amin(0)
         return b.reward + b.discount * (q - self.critic_bc_coef * penalty), penalty.mean()
 
     def critic_loss(self, theta: Tensor, b: Transition, y: Tensor) -> tuple[Tensor, Tensor]:
         """sum_i mean (Q_i(s, a) - y)^2, and the mean of Q."""
-        q = self.q(theta, b.obs, b.action)
+        q = self.critic(theta, b.obs, b.action)
         return (q - y).square().mean(1).sum(), q.mean()
 
     def actor_loss(self, theta: Tensor, critic: Tensor, b: Transition) -> tuple[Tensor, Tensor]:
@@ -114,7 +108,7 @@ class ReBRAC:
         lambda = 1 / mean |min_i Q_i|, as in TD3+BC.
         """
         action = self.actor(theta, b.obs)
-        q = self.q(critic, b.obs, action).amin(0)
+        q = self.critic(critic, b.obs, action).amin(0)
         lmbda = 1 / q.detach().abs().mean()
         penalty = (action - b.action).square().sum(-1).mean()
         return self.actor_bc_coef * penalty - lmbda * q.mean(), penalty

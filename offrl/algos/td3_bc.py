@@ -1,7 +1,10 @@
 """TD3+BC, Fujimoto & Gu 2021 (arXiv 2106.06860), on TD3, Fujimoto et al. 2018 (arXiv 1802.09477).
 
-Deviations: none.  One call of update is `period` critic steps (the paper's policy frequency d) and
-then one step of actor and targets, so the delayed actor needs no branch.
+Deviations: none from the authors' code; where the paper's equations differ from it, lambda looks at
+Q(s, pi(s)), not at Q(s, a), and the cloning term is a mean over dimensions, not a sum.
+
+One call of update is `period` critic steps (the paper's policy frequency d) and then one step of
+actor and targets, so the delayed actor needs no branch.
 """
 
 from dataclasses import dataclass
@@ -85,7 +88,7 @@ class TD3BC:
         return (q - y).square().mean(1).sum(), q.mean()
 
     def actor_loss(self, theta: Tensor, critic: Tensor, b: Transition) -> tuple[Tensor, Tensor]:
-        """-lambda Q_1(s, pi(s)) + (pi(s) - a)^2, eq. 3; lambda = alpha / mean |Q|, eq. 5."""
+        """-lambda Q_1(s, pi(s)) + (pi(s) - a)^2, eq. 3; lambda = alpha / mean |Q_1|, eq. 5."""
         action = self.actor(theta, b.obs)
         q = self.critic(critic[0], b.obs, action)
         lmbda = self.alpha / q.detach().abs().mean()

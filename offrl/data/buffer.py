@@ -87,7 +87,11 @@ class ReplayBuffer:
         self._close(env, 1.0)
 
     def gather(self, u: Tensor, capacity: int) -> Transition:
-        """The transitions at `u` [n], uniform numbers in [0, 1), of the last `capacity` rows."""
+        """The transitions at `u` [n], uniform numbers in [0, 1), of the last `capacity` rows.
+
+        What a learner does not know while it acts is NaN: returns-to-go, and next actions (-1
+        where they are integers).
+        """
         size = min(self.n_rows, capacity)
         rows = self._rows[self.n_rows - size + (u * size).long().numpy()]
         action, reward, discount = (
@@ -99,7 +103,9 @@ class ReplayBuffer:
             )
             for k in ("index", "next_index")
         )
-        return Transition(obs, action, reward, next_obs, action, discount, reward)
+        unknown = torch.full_like(reward, torch.nan)
+        no_action = torch.full_like(action, torch.nan if action.is_floating_point() else -1)
+        return Transition(obs, action, reward, next_obs, no_action, discount, unknown)
 
     def first(self, n: int) -> tuple[Tensor, Tensor]:
         """The first n actions and rewards: of one environment and single steps in order of time."""

@@ -23,8 +23,7 @@ def epsilon_greedy(q: Tensor, epsilon: float | Tensor, noise: Tensor) -> Tensor:
 
 def categorical(logits: Tensor, noise: Tensor) -> Tensor:
     """Samples of softmax(logits) by the Gumbel trick, from standard normal noise [n, A]."""
-    u: Tensor = torch.special.ndtr(noise)
-    gumbel = -(-u.log()).log()
+    gumbel: Tensor = -(-torch.special.log_ndtr(noise)).log()
     return (logits + gumbel).argmax(-1)
 
 

@@ -76,7 +76,7 @@ class GaussianActor:
     def squash(self, normal: Normal, noise: Tensor) -> Sample:
         """Reparameterised samples, from standard normal noise [..., B, A]."""
         u = normal.mean + normal.log_std.exp() * noise
-        return Sample(self.spec.max_action * u.tanh(), log_prob(normal, u, noise))
+        return Sample(self.spec.max_action * u.tanh(), tanh_log_prob(normal, u, noise))
 
     def log_prob(self, normal: Normal, action: Tensor) -> Tensor:
         """log pi(a / max_action | s) of given actions [..., B, A] -> [..., B].
@@ -84,10 +84,10 @@ class GaussianActor:
         No finite u leads to the bounds of the box: they count as lying 1e-6 inside of it.
         """
         u = (action / self.spec.max_action).clamp(-1 + 1e-6, 1 - 1e-6).atanh()
-        return log_prob(normal, u, (u - normal.mean) * (-normal.log_std).exp())
+        return tanh_log_prob(normal, u, (u - normal.mean) * (-normal.log_std).exp())
 
 
-def log_prob(normal: Normal, u: Tensor, z: Tensor) -> Tensor:
+def tanh_log_prob(normal: Normal, u: Tensor, z: Tensor) -> Tensor:
     """The log density of tanh(u), where u = mean + std z. [..., B, A] -> [..., B]."""
     log_normal = -0.5 * z.square() - normal.log_std - 0.5 * math.log(2 * math.pi)
     # log(1 - tanh(u)^2), in the form that does not lose its digits where tanh saturates
@@ -101,10 +101,12 @@ class Critic:
 
     spec: Spec
     hidden: tuple[int, ...]
+    layer_norm: bool = False
 
     @property
     def net(self) -> MLP:
-        return MLP((self.spec.obs_shape[0] + self.spec.action_dim, *self.hidden, 1))
+        n = self.spec.obs_shape[0] + self.spec.action_dim
+        return MLP((n, *self.hidden, 1), self.layer_norm)
 
     def init(self, g: Generator, n: int) -> Tensor:
         return self.net.init(g, n)

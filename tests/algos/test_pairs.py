@@ -10,45 +10,41 @@ from offrl.nn.pairs import on_pairs
 from offrl.rng import generator
 
 SHAPES = pytest.mark.parametrize("sizes", [(7, 3), (7, 8, 3), (7, 8, 9, 3)])
-MEMBERS = pytest.mark.parametrize("n", [None, 2], ids=["one", "ensemble"])
 
 
-def problem(net: MLP, n: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def problem(net: MLP) -> tuple[Tensor, Tensor, Tensor]:
     """theta, x [4, 5] and y [6, 4, 2], float64 for the comparison of different orders of sums."""
     g = generator("pairs")
-    theta, x, y = net.init(g, n), torch.randn(4, 5, generator=g), torch.randn(6, 4, 2, generator=g)
+    theta, x, y = net.init(g), torch.randn(4, 5, generator=g), torch.randn(6, 4, 2, generator=g)
     return theta.double(), x.double(), y.double()
 
 
 def each(net: MLP, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return torch.stack([net(theta, torch.cat((x, one), -1)) for one in y], -3)
+    return torch.stack([net(theta, torch.cat((x, one), -1)) for one in y])
 
 
 @SHAPES
-@MEMBERS
 @pytest.mark.parametrize("rows", [1, 8, 16, 1000])  # parts of 1, 2, 4 (and a rest) and all 6 y
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norms"])
 def test_it_is_the_network_on_every_pair(
     sizes: tuple[int, ...],
-    n: int | None,
     rows: int,
     layer_norm: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pairs, "ROWS", rows)
     net = MLP(sizes, layer_norm)
-    theta, x, y = problem(net, n)
+    theta, x, y = problem(net)
     torch.testing.assert_close(on_pairs(net, theta, x, y), each(net, theta, x, y))
 
 
 @SHAPES
-@MEMBERS
 def test_its_gradients_are_those_of_the_network(
-    sizes: tuple[int, ...], n: int | None, monkeypatch: pytest.MonkeyPatch
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairs, "ROWS", 8)
     net = MLP(sizes)
-    inputs = problem(net, n)
+    inputs = problem(net)
     grads = [
         torch.func.grad(lambda *xs, f=f: f(net, *xs).square().sum(), argnums=(0, 1, 2))(*inputs)
         for f in (on_pairs, each)

@@ -86,7 +86,7 @@ def test_the_target_is_the_lower_critic_less_the_penalty_and_nothing_after_a_ter
     assert (action.abs() > 1.5).any()
     action = action.clamp(-1.5, 1.5)  # max_action
     penalty = ((action - b.next_action) ** 2).sum(1)
-    q = algo.q(s.target_critic, b.next_obs, action)
+    q = algo.critic(s.target_critic, b.next_obs, action)
     assert (q[0] < q[1]).any()
     assert (q[0] > q[1]).any()
     torch.testing.assert_close(
@@ -102,7 +102,7 @@ def test_the_actor_maximises_the_lower_critic_over_its_mean_absolute_value(algo:
     s, b, _ = one_step(algo)
     critic = started_elsewhere(algo)
     action = algo.actor(s.actor, b.obs)
-    q = algo.q(critic, b.obs, action)
+    q = algo.critic(critic, b.obs, action)
     lower = torch.minimum(q[0], q[1])
     assert not torch.equal(lower, q[0])
     assert not torch.equal(lower, q[1])
@@ -115,7 +115,7 @@ def test_the_actor_maximises_the_lower_critic_over_its_mean_absolute_value(algo:
 def started_elsewhere(algo: ReBRAC) -> Tensor:
     """Critics whose values have both signs and cross each other."""
     theta = algo.critic.init(generator(5, "init"), 2)
-    theta[:, : algo.critic.size - 1] *= 2
+    theta[:, : algo.critic.net.size - 1] *= 2
     return theta
 
 
@@ -126,7 +126,7 @@ def test_lambda_has_no_gradient(algo: ReBRAC) -> None:
     negative = started_elsewhere(algo)
     negative[:, -n_last] = -100.0
     free = replace(algo, actor_bc_coef=0.0)
-    assert algo.q(negative, b.obs, b.action).max() < 0
+    assert algo.critic(negative, b.obs, b.action).max() < 0
     grad = torch.func.grad(lambda theta: free.actor_loss(theta, negative, b)[0])(s.actor)
     assert grad.norm() > 1e-5
 
@@ -134,10 +134,10 @@ def test_lambda_has_no_gradient(algo: ReBRAC) -> None:
 def test_layer_normalisation_bounds_the_critics_far_from_the_data(algo: ReBRAC) -> None:
     """|Q| <= |w| sqrt(width) + |b|, however large an action is: critics cannot extrapolate."""
     theta = algo.critic.init(generator(0), 2)
-    weight, bias = algo.critic.layers(theta)[-1]
+    weight, bias = algo.critic.net.layers(theta)[-1]
     bound = weight.flatten(1).norm(dim=1) * math.sqrt(algo.hidden[-1]) + bias.flatten().abs()
     _, b, _ = one_step(algo)
-    q = algo.q(theta, b.obs, 1e6 * b.action)
+    q = algo.critic(theta, b.obs, 1e6 * b.action)
     assert (q.abs() <= 1.0001 * bound[:, None]).all()
     far, farther = (algo.actor.net(algo.actor.init(generator(0)), x * b.obs) for x in (1e3, 1e6))
     assert farther.abs().max() > 100 * far.abs().max()  # the actor has none
@@ -148,9 +148,9 @@ def test_networks_start_as_the_authors_do(algo: ReBRAC) -> None:
     wide = replace(algo, hidden=(64, 64, 64))
     for net, theta, bound in (
         (wide.actor.net, s.actor, 1e-3),
-        (wide.critic, s.critic, 3e-3),
+        (wide.critic.net, s.critic, 3e-3),
         (wide.actor.net, s.target_actor, 1e-3),
-        (wide.critic, s.target_critic, 3e-3),
+        (wide.critic.net, s.target_critic, 3e-3),
     ):
         *hidden, (weight, bias) = net.layers(theta)
         assert all((b == 0.1).all() for _, b in hidden)

@@ -74,6 +74,8 @@ def test_n_steps_of_frames_end_with_the_episode(tmp_path: Path) -> None:
     assert values(b.next_obs)[0] == [1, 2, 3, 4]
     assert values(b.next_obs)[4:] == [[50, 50, 51, 52]] * 2
     assert b.action.tolist() == [0, 1, 2, 3, 0, 1]
+    assert (b.next_action == -1).all()  # nobody knows them yet
+    assert b.return_to_go.isnan().all()
     assert (b.obs.dtype, b.action.dtype) == (torch.uint8, torch.int64)
     assert buffer.n_states == 5 + 3  # each frame once
 
@@ -92,7 +94,7 @@ def test_environments_do_not_mix(tmp_path: Path) -> None:
     a, b = everything(alone), everything(both)
     mine = b.obs[:, -1, 0, 0] < 100
     for x, y in zip(a, b, strict=True):
-        assert torch.equal(x, y[mine])
+        torch.testing.assert_close(x, y[mine], rtol=0, atol=0, equal_nan=True)
 
 
 def test_only_the_newest_rows_are_drawn(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_what_came_after_a_checkpoint_is_forgotten(tmp_path: Path) -> None:
     buffer.add(0, 2, 2.0, frames(9, 9, 9, 9), True)
     again = ReplayBuffer(tmp_path, PIXELS, 100, 1, GAMMA, 3)
     again.rewind(counts)
-    assert all(torch.equal(x, y) for x, y in zip(before, everything(again), strict=True))
+    torch.testing.assert_close(everything(again), before, rtol=0, atol=0, equal_nan=True)
     again.begin(0, frames(7, 7, 7, 7))
     again.add(0, 0, 3.0, frames(7, 7, 7, 8), True)
     assert everything(again).reward.tolist() == [1.0, 3.0]

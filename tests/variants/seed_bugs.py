@@ -24,8 +24,8 @@ class OneCorner(CQL):
 class MeanOfTriples(CQL):
     """B4: the mean over k of log-sum-exps of three values, not one over all 3 K."""
 
-    def log_sum_exp(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (3, -1)).logsumexp(1).mean(1)
+    def gap(self, q: Tensor, q_data: Tensor, log_prob: Tensor, return_to_go: Tensor) -> Tensor:
+        return (q - log_prob).unflatten(1, (3, -1)).logsumexp(1).mean(1) - q_data
 
 
 @dataclass(frozen=True)
