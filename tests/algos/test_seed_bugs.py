@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import test_contract as contract
+import test_contract_compile as contract_compile
 import test_contract_seeds as contract_seeds
 import torch
 from engines import launches
 from harness import cell
 from problem import algorithm
+from torch._dynamo.utils import counters
 from variants import seed_bugs
 
 from offrl.algos.cql import CQL
@@ -116,3 +118,10 @@ def test_variants_keep_the_contract(name: str) -> None:
     contract.test_update_is_finite_and_without_a_graph(variant)
     contract.test_update_moves_every_part(variant)
     contract_seeds.test_several_seeds_equal_a_loop_over_seeds(variant, launches)
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_variants_compile(name: str) -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    contract_compile.test_the_update_is_one_graph_traced_once(with_bug(name))

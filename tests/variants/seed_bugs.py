@@ -41,8 +41,8 @@ class Bottleneck(CQL):
 class BottleneckActor(GaussianActor):
     @property
     def net(self) -> MLP:
-        inner = super().net
-        return BottleneckMLP((*inner.sizes[:-1], self.spec.action_dim, inner.sizes[-1]))
+        n, a = self.spec.obs_shape[0], self.spec.action_dim
+        return BottleneckMLP((n, *self.hidden, a, 2 * a))
 
 
 @dataclass(frozen=True)
