@@ -66,6 +66,7 @@ class ProductsByOneDNN(CustomGraphPass):
                 new = _replacement(graph, a, b)
                 if bias is not None:  # the compiler makes it one with what follows
                     new = graph.call_function(aten.add.Tensor, (new, bias))
+            new.meta["val"] = value  # the next product may look at it
             node.replace_all_uses_with(new)
             graph.erase_node(node)
 
