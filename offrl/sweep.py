@@ -261,7 +261,7 @@ def _summary(cells: "Sequence[Cell]") -> int:
     for cell, status, error in bad:
         where = "the logs below .hydra/.submitit" if slurm.used() else "above"
         killed = "its process was killed" if _abandoned(cell) else f"see {where}"
-        why = error or killed
+        why = (error or killed).partition("\n")[0]
         print(f"  {cell.dirname}: {status}: {'as above' if why == said else why}", file=sys.stderr)
         said = why
         print(f"    again: {cell.again}", file=sys.stderr)

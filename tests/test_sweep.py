@@ -227,3 +227,14 @@ def test_a_damaged_manifest_does_not_end_a_sweep(
     assert done.code == 1
     assert "1 of 2 cells complete" in done.err
     assert str(run_dir / "manifest.json") in done.err
+
+
+def test_the_summary_gives_a_long_error_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "Unsupported: a call\n  with pages of explanation"
+    monkeypatch.setattr("offrl.manifest.state", lambda run_dir: ("failed", said))
+    assert sweep._summary([cell(*TINY)]) == 1
+    err = capsys.readouterr().err
+    assert "failed: Unsupported: a call\n    again: " in err
+    assert "pages" not in err
