@@ -52,8 +52,11 @@ def _other_columns(options: ReportOptions) -> str:
         return f"; {pairs}" + (f"; {also}" if also else "")
     if options.layout in ("grid", "games"):
         return ""
+    to = f"difference to {options.baseline}"
+    less = f"`{to}`: a seed's score minus that of the same seed, over the seeds of both"
     best = "`best*`: each seed's best evaluation, optimistic, as choosing it needs online access"
-    return "".join(f"; {text}" for text in (also, best if options.best else "") if text)
+    shown = [also, best if options.best else "", less if options.baseline else ""]
+    return "".join(f"; {text}" for text in shown if text)
 
 
 def _scale(groups: Sequence[Group], reference: str) -> str:

@@ -12,7 +12,7 @@ from offrl.report.about import About
 from offrl.report.commands import swept_seeds, without
 from offrl.report.load import Runs
 from offrl.report.members import describe, group_of
-from offrl.report.stats import Estimate, Scores, over_seeds, scores_by_seed
+from offrl.report.stats import Estimate, Scores, over_seeds, paired, scores_by_seed
 from offrl.report.suite import Suite, SuiteCell
 
 # what became of a seed, the worst first; "complete" is the only one that counts
@@ -70,6 +70,16 @@ class Group:
     @property
     def best(self) -> Estimate | None:
         return over_seeds(self.scores.best)
+
+    def minus(self, other: "Group") -> tuple[Estimate | None, Estimate | None]:
+        """The difference of a seed, over the seeds of both: of last, of last_k.
+
+        None for other lengths or other versions of the data.
+        """
+        if self.about.n_updates != other.about.n_updates or len(self.digests | other.digests) > 1:
+            return None, None
+        a, b = self.scores, other.scores
+        return paired(a.last, b.last), paired(a.last_k, b.last_k)
 
     @property
     def idle(self) -> bool:

@@ -7,7 +7,6 @@ from offrl.report.groups import Group
 from offrl.report.markdown import NOT_RUN, NOTHING, code, interval, markdown, number
 from offrl.report.published import in_column
 from offrl.report.rows import again, printed
-from offrl.report.stats import paired
 from offrl.report.suite import ReportOptions, Suite
 
 FLAGS = (True, False)
@@ -46,11 +45,7 @@ def table(
 
 def _row(pair: list[Group], suite: Suite | None, k: int, sources: Sequence[str]) -> list[str]:
     on, off = pair
-    comparable = on.about.n_updates == off.about.n_updates and len(on.digests | off.digests) < 2
-    differences = [
-        paired(a, b) if comparable else None
-        for a, b in ((on.scores.last, off.scores.last), (on.scores.last_k, off.scores.last_k))
-    ]
+    differences = on.minus(off)
     run = on.run or off.run
     return [
         on.about.algo,

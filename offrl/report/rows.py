@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
+from offrl.errors import UserError
 from offrl.report.commands import fill_command
 from offrl.report.groups import Group
 from offrl.report.markdown import NOT_RUN, NOTHING, code, interval, markdown, number
@@ -17,6 +18,7 @@ def table(
     options: ReportOptions,
     sources: Sequence[str],
 ) -> str:
+    """Raises UserError for a row that the suite's baseline has no match for."""
     k = options.last_k
     score = f"score ({reference})" if reference else "score"
     header = [
@@ -27,6 +29,7 @@ def table(
         (f"{score} ± 95%", True),
         *([(f"mean of last {k}", True)] if k > 1 else []),
         *([("best*", True)] if options.best else []),
+        *((name, True) for name in _difference_columns(options)),
         ("data mean", True),
         ("data best", True),
         *((f"published: {s}", True) for s in sources),
@@ -44,6 +47,7 @@ def table(
             NOT_RUN if g.idle else interval(g.last),
             *([interval(g.last_k)] if k > 1 else []),
             *([interval(g.best)] if options.best else []),
+            *_differences(g, groups, options),
             number(g.run["data_score_mean"] if g.run else None),
             number(g.run["data_score_best"] if g.run else None),
             *(printed(in_column(g.about, s)) for s in sources),
@@ -55,6 +59,32 @@ def table(
         for g in groups
     ]
     return markdown(header, rows)
+
+
+def _difference_columns(options: ReportOptions) -> list[str]:
+    k, to = options.last_k, f"difference to {options.baseline}"
+    names = [f"{to} ± 95%", *([f"{to}, mean of last {k}"] if k > 1 else [])]
+    return names if options.baseline else []
+
+
+def _differences(g: Group, groups: Sequence[Group], options: ReportOptions) -> list[str]:
+    """The texts of these columns."""
+    columns = _difference_columns(options)
+    if not columns or g.about.algo == options.baseline:
+        return [NOTHING for _ in columns]
+
+    def data(other: Group) -> tuple[object, ...]:
+        a = other.about
+        return a.env, a.dataset, a.buffer_size, a.norm_obs
+
+    found = [o for o in groups if o.about.algo == options.baseline and data(o) == data(g)]
+    if len(found) != 1:
+        raise UserError(
+            f"report.baseline={options.baseline}: {len(found)} rows of it, not one, have the data, "
+            f"buffer_size and norm_obs of {g.about.algo} on {g.about.env}-{g.about.dataset}"
+        )
+    differences = zip(columns, g.minus(found[0]), strict=False)  # of last_k only with its column
+    return [interval(d, "+") for _, d in differences]
 
 
 def again(groups: Sequence[Group], suite: Suite | None) -> str:

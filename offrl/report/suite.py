@@ -43,6 +43,7 @@ class ReportOptions:
     caption: str | None = None  # stands first under every table of the suite
     last_k: int = 1  # evaluations in the second score column; 1 means no such column
     best: bool = False  # a column of each seed's best evaluation, which needs online access
+    baseline: str | None = None  # the algorithm to which the rows show their differences
     floor: int = 0  # gradient steps; a run with fewer counts as not run, one with more counts
     layout: str = "rows"
     published: tuple[str, ...] = ("corl/last", "rebrac_paper/last")  # columns beside D4RL scores
@@ -58,6 +59,8 @@ class ReportOptions:
         if values["layout"] not in LAYOUTS:
             layout = f"{where}: report.layout={values['layout']}"
             raise UserError(f"{layout}: choose {', '.join(LAYOUTS)}")
+        if values["baseline"] is not None and values["layout"] != "rows":
+            raise UserError(f"{where}: report.baseline: only report.layout=rows has differences")
         return cls(**values)
 
 

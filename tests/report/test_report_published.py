@@ -137,7 +137,7 @@ def test_an_unknown_column_names_those_that_there_are() -> None:
     [
         (
             {"lask_k": 3},
-            "lask_k: unknown key; .*report has title, caption, last_k, best, floor, layout",
+            "lask_k: unknown key; .*report has title, caption, last_k, best, baseline, floor",
         ),
         ({"last_k": 0}, "last_k=0: must be at least 1"),
         ({"last_k": True}, "last_k: .*'True' .* could not be converted to Integer"),
@@ -146,6 +146,7 @@ def test_an_unknown_column_names_those_that_there_are() -> None:
         ({"title": ["a"]}, "title: "),
         ({"published": "corl/last"}, "published: must be a list"),
         ({"best": "maybe"}, "best: .*'maybe' is not a valid bool"),
+        ({"baseline": "bc", "layout": "grid"}, "baseline: only report.layout=rows"),
         ({"layout": "pairs"}, "layout=pairs: choose rows, grid, norm_obs, games"),
     ],
 )

@@ -1,5 +1,6 @@
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,41 @@ def test_the_best_evaluation_is_a_column_of_its_own_that_says_what_it_is(tmp_pat
     (row,) = rows(text)
     assert (row["score (offrl-v5) ± 95%"], row["best*"]) == ("30.0 (n=1)", "90.0 (n=1)")
     assert "`best*`: each seed's best evaluation, optimistic" in text
+
+
+def test_a_baseline_gives_every_other_row_its_difference_per_seed(tmp_path: Path) -> None:
+    def score(gain: float) -> Callable[[int, int, int], float]:
+        # bc ends at 10, 40, 70
+        return lambda seed, t, e: 20 + 20 * (10 + 30 * seed + gain * (1 + seed) + (t - 5000) / 1000)
+
+    cells = [FakeCell(config(a, [s])) for a in ("cql", "bc") for s in range(3)]
+    for c in cells:
+        write_run(tmp_path, c, value=score(2.0 if c.config["algo"]["name"] == "cql" else 0.0))
+    suite = Suite("demo", cells, ReportOptions(last_k=3, baseline="bc"))
+    text = tables(load_runs(tmp_path), suite, "R")
+    cql, bc = rows(text)
+    assert cql["difference to bc ± 95%"] == "+4.0 ± 5.0"  # of 2, 4, 6: t(2) = 4.303, s = 2
+    assert cql["difference to bc, mean of last 3"] == "+4.0 ± 5.0"
+    assert bc["difference to bc ± 95%"] == bc["difference to bc, mean of last 3"] == "–"
+    assert "`difference to bc`: a seed's score minus that of the same seed" in text
+    only_last = tables(load_runs(tmp_path), Suite("demo", cells, ReportOptions(baseline="bc")), "R")
+    assert "mean of last" not in only_last
+    assert rows(only_last)[0]["difference to bc ± 95%"] == "+4.0 ± 5.0"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"quality": "expert"}, {"buffer_size": 5}, {"norm_obs": False}]
+)
+def test_a_baseline_is_of_the_same_data(changes: dict[str, object]) -> None:
+    cells = [FakeCell(config("cql")), FakeCell(config("bc", **changes))]
+    with pytest.raises(UserError, match=r"report.baseline=bc: 0 rows of it, .* of cql on hopper"):
+        tables(no_runs(), Suite("demo", cells, ReportOptions(baseline="bc")), "R")
+
+
+def test_two_baselines_are_none() -> None:
+    cells = [FakeCell(config("cql")), *(FakeCell(config("bc", alpha=a)) for a in (1.0, 2.0))]
+    with pytest.raises(UserError, match=r"report.baseline=bc: 2 rows"):
+        tables(no_runs(), Suite("demo", cells, ReportOptions(baseline="bc")), "R")
 
 
 def test_too_few_evaluations_for_the_mean_are_a_dash(tmp_path: Path) -> None:
