@@ -34,8 +34,8 @@ def curves(runs: Runs, suite: Suite | None) -> str | None:
 
 
 def _draw(runs: Runs, panels: Panels, found: dict[str, Look], title: str | None) -> Figure:
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // 3)
+    columns = -(-len(panels) // rows)
     entries = list(dict.fromkeys(found.values()))
     labels = [*(e.label for e in entries), "mean of the data", "worst to best seed"]
     fit = max(1, 124 // (max(map(len, labels)) + 8))  # columns of the legend
