@@ -2,7 +2,7 @@
 
 A ZIP archive with deflated members, which NumPy opens too (`np.load(path)["reward"]`):
 - states/000000.npy, states/000001.npy, ...: the frames, uint8 [1024, 84, 84] (the last has fewer),
-  each one once; deflate finds most of a frame in the one before.  50 to 130 bytes a frame.
+  each one once; deflate finds most of a frame in the one before.
 - index.npy, next_index.npy, action.npy, ...: the other columns of offrl.data.dataset.Dataset.
 - meta.json: the format, shape, type and SHA-256 of every column, and where the data comes from.
 No pickle.  The same data gives the same bytes.

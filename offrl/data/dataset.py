@@ -38,7 +38,7 @@ class Dataset:
     """
 
     id: str  # "d4rl/hopper-medium-v2", "file/my_file", "offrl/hopper/medium-v0"
-    digest: str  # SHA-256 of the source and the view that was taken of it
+    digest: str  # SHA-256 of the source and the view taken of it, or of all columns
     states: NDArray[Any]  # float32 [M, D] or uint8 [M, 84, 84]
     index: NDArray[Any]  # int64 [N] or int32 [N, 4]
     next_index: NDArray[Any]  # like index

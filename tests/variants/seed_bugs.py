@@ -1,4 +1,4 @@
-"""CQL with one bug of Tianshou's script each, to show what the bug costs.
+"""CQL with one bug of Tianshou's script each, to show what the bug costs; B3 etc. are mere names.
 
 PYTHONPATH=tests python benchmarks/train.py algo=cql_b3 'hydra.searchpath=[tests/variants/conf]'
 """
