@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from offrl.envs.frames import SIZE, STACK, shrink
 from offrl.envs.interface import EnvSpec
-from offrl.errors import UserError
+from offrl.errors import UserError, missing_extra
 
 HERTZ = 60  # frames of the console in a second
 
@@ -219,5 +219,5 @@ def _ale_py() -> Any:
         import ale_py
         import ale_py.roms
     except ImportError as e:
-        raise UserError("Atari games need an extra: pip install -e '.[atari]'") from e
+        raise UserError(f"ale-py: {missing_extra('atari')}") from e
     return ale_py

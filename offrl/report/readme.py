@@ -1,4 +1,4 @@
-"""The README's sections between markers, and the figures, from results/ alone."""
+"""The README's sections between markers, and the figures, from the records in results/."""
 
 import difflib
 import os
