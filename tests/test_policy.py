@@ -1,6 +1,7 @@
 """Policies out of a run directory, and benchmarks/evaluate.py: exactly what the run evaluated."""
 
 import csv
+import re
 import runpy
 import subprocess
 import sys
@@ -78,6 +79,17 @@ def test_it_gives_back_exactly_what_the_run_recorded(run_dir: Path) -> None:
         for n, at_once in ((3, 3), (20, 4)):  # also as the first ones of more
             got = evaluate(policy, VectorEnv("Hopper-v4", at_once), n)
             assert [(e.return_, e.length) for e in got[:3]] == [x[:2] for x in episodes]
+
+
+def test_a_policy_that_draws_gives_back_what_the_run_recorded(
+    hopper: Path, tmp_path: Path, run_evaluate: Evaluate
+) -> None:
+    """BCQ acts with noise: it is that of the seed and of the step of the evaluation."""
+    run_dir = complete(tiny(hopper, tmp_path, "algo=bcq", "seeds=[0,5]"))
+    lines = run_evaluate(run_dir).out.splitlines()
+    for (seed, episodes), line in zip(recorded(run_dir).items(), lines[1:3], strict=True):
+        mean, std = np.mean(x := [e[0] for e in episodes]), np.std(x)
+        assert re.match(rf"seed {seed} +return +{mean:.3f} \+- +{std:.3f} ", line), line
 
 
 def test_it_takes_raw_observations(run_dir: Path) -> None:

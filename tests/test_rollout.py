@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from offrl.data import rollout
 from offrl.data.dataset import Dataset
-from offrl.data.rollout import VERSION, behaviour, behaviour_record, own_dataset
+from offrl.data.rollout import VERSION, behaviour, behaviour_record, own_dataset, roll_out
 from offrl.data.rows import Rows, columns, concatenate
-from offrl.envs.vector import env_spec, make_env
+from offrl.envs.vector import VectorEnv, env_spec, make_env
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK
 from offrl.rng import address_seed, generator
@@ -129,6 +129,18 @@ def test_mixed_data_is_half_of_each(cache: Path) -> None:
     assert mixed.episode_return.tolist() == [x for p in parts for x in p.episode_return]
     with pytest.raises(UserError, match="n_transitions=1: must be at least 2"):
         own_dataset("hopper", "medium-expert", 1, cache)
+
+
+def test_many_episodes_of_a_task_that_never_terminates() -> None:
+    """More than run at once: each is another one, and all end by the time limit."""
+    env = VectorEnv("Pendulum-v1", CHUNK)
+    got = roll_out(lambda obs, noise: noise.clamp(-2, 2), env, ("pendulum",), CHUNK * 200 + 1)
+    env.close()
+    assert len(got) == 2 * CHUNK
+    assert [len(e.action) for e in got] == [200] * len(got)
+    assert not any(e.terminated for e in got)
+    assert len({e.obs[0].tobytes() for e in got}) == len({e.action.tobytes() for e in got})
+    assert len({e.action.tobytes() for e in got}) == len(got)
 
 
 @pytest.mark.parametrize("robot", ["halfcheetah", "hopper", "walker2d"])
