@@ -1,7 +1,7 @@
 """A cell: one resolved, type-checked configuration, and the identity that follows from it.
 
-Only what can move a number is hashed; where a run is written, on how many threads and by which
-launcher is not.
+Only what can move a number is hashed; where a run is written and by which launcher it is run is
+not, and neither are the device and the number of threads, which move last bits and are recorded.
 """
 
 import hashlib

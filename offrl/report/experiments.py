@@ -1,4 +1,4 @@
-"""Suites from their files, conf/experiment/*.yaml."""
+"""Suites from their files: conf/experiment/*.yaml, and those of variants that only tests have."""
 
 import contextlib
 import functools
