@@ -19,6 +19,7 @@ class Comparison(NamedTuple):
     scores: dict[str, Scores[Array]]  # method -> per protocol [R seeds, T tasks]
     tasks: tuple[str, ...]
     left_out: dict[str, str]  # task -> why
+    not_run: tuple[str, ...]  # methods without a run on any task
 
     @property
     def n_seeds(self) -> int:
@@ -37,11 +38,12 @@ def comparisons(groups: Sequence[Group]) -> dict[str, Comparison]:
 def compare(groups: Sequence[Group]) -> Comparison:
     """Of groups that share a score reference.
 
-    A task counts if all methods have there all seeds that any has, trained equally long on the
-    same data.
+    A task counts if all methods that have runs have there all seeds that any has, trained equally
+    long on the same data.
     """
     named = {key: name(m) for key, m in methods(groups).items()}
-    names = list(dict.fromkeys(named.values()))
+    run = {named[g.about.group] for g in groups if not g.idle}
+    names = [n for n in dict.fromkeys(named.values()) if n in run]
     by_task: dict[str, dict[str, Group]] = {}
     for g in groups:
         by_task.setdefault(f"{g.about.env}-{g.about.dataset}", {})[named[g.about.group]] = g
@@ -51,7 +53,8 @@ def compare(groups: Sequence[Group]) -> Comparison:
     scores: dict[str, Scores[Array]] = {}
     if len(names) > 1 and len(tasks) > 1:
         scores = {n: _matrices([by_task[t][n].scores for t in tasks]) for n in names}
-    return Comparison(scores, tasks, {task: why for task, why in lacks.items() if why})
+    not_run = tuple(n for n in dict.fromkeys(named.values()) if n not in run)
+    return Comparison(scores, tasks, {task: why for task, why in lacks.items() if why}, not_run)
 
 
 def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
@@ -103,6 +106,7 @@ def _caption(c: Comparison, base: str) -> str:
         "tasks; in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
         "(three cover 80 to 90%). `best*`: each seed's best evaluation, optimistic, as choosing it "
         "needs online access."
+        + (f" Not run: {', '.join(c.not_run)}." if c.not_run else "")
         + (f" Left out, which flatters a method that diverged there: {out}." if out else "")
     )
 
@@ -128,9 +132,10 @@ def _lack(by_name: Mapping[str, Group], names: Sequence[str], seeds: set[int]) -
         elif absent := sorted(seeds - by_name[n].scores.last.keys()):
             without = f"without seed {', '.join(map(str, absent))}"
             lacks.append(f"{n} {by_name[n].seeds if by_name[n].missing else without}")
-    if not lacks and len({g.about.n_updates for g in by_name.values()}) > 1:
+    counted = [by_name[n] for n in names if n in by_name]
+    if not lacks and len({g.about.n_updates for g in counted}) > 1:
         lacks.append("different gradient steps")
-    if not lacks and len(frozenset[str]().union(*(g.digests for g in by_name.values()))) > 1:
+    if not lacks and len(frozenset[str]().union(*(g.digests for g in counted))) > 1:
         lacks.append("different versions of the data")
     return ", ".join(lacks)
 

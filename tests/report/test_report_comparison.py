@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -101,6 +102,20 @@ def test_tasks_that_nobody_ran_are_counted_and_not_listed(tmp_path: Path) -> Non
     text = block(compared(tmp_path, suite), 2)
     assert "(hopper-offrl/medium, walker2d-offrl/medium; 1 were not run)" in text
     assert "Left out" not in text
+
+
+def test_a_method_that_nobody_ran_is_named_and_hinders_no_comparison(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, suite)
+    cql = [FakeCell(config("cql", [0], env=env, quality=quality)) for env, quality in TASKS]
+    found = compared(tmp_path, replace(suite, cells=[*suite.cells, *cql]))
+    assert list(found.scores) == ["bc", "td3_bc"]
+    assert len(found.tasks) == 3
+    text = block(found, 2)
+    assert [r["method"] for r in rows(text)] == ["bc", "td3_bc"]
+    assert "Not run: cql." in text
+    assert "Left out" not in text
+    assert "Not run" not in block(compared(tmp_path, suite), 2)
 
 
 def test_one_complete_task_is_no_suite(tmp_path: Path) -> None:
