@@ -5,7 +5,8 @@ CHUNK rows, episode k in row k % CHUNK (a matrix product rounds differently for 
 rows), and start states and action noise are addressed by the episode.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,17 @@ class Episode(NamedTuple):
 def start_seed(episode: int) -> int:
     """The seed from which episode k of every evaluation starts, of any run and algorithm."""
     return address_seed("eval", episode)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For data that a policy makes: the number of threads may matter to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.inference_mode()

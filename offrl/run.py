@@ -23,6 +23,7 @@ from offrl.claim import Claim, claim, holder
 from offrl.compiler import HAS_COMPILER, compiles, wants_compiler
 from offrl.data.atari import SIMULATOR
 from offrl.data.dataset import Dataset, check_fits
+from offrl.data.dynamics import check_dynamics
 from offrl.data.memory import require_memory
 from offrl.data.normalise import Normaliser, reward_scale
 from offrl.data.subset import subset
@@ -38,7 +39,7 @@ from offrl.mirror import Mirror
 from offrl.policy import save_policy
 from offrl.record import EvalRow, Records
 from offrl.rng import generator
-from offrl.sources import Game, Task
+from offrl.sources import Game, Robot, Task
 from offrl.versions import mismatch, numerics
 
 
@@ -224,6 +225,8 @@ class _Run:
         cell = self.cell
         whole = cell.source.open(cell.env)
         check_fits(whole, spec_of(self.task.env), self.task.env_id)
+        if isinstance(cell.env, Robot):
+            check_dynamics(whole, self.task.env_id)
         data = subset(whole, cell.settings.buffer_size)
         require_memory(data)
         size = cell.settings.buffer_size

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness import TRAIN, Finished, Train, write_hopper
+from harness import TRAIN, Finished, Train, write_robot
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,8 +21,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def hopper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file in D4RL's layout, with observations and actions of hopper's size."""
-    return write_hopper(tmp_path_factory.mktemp("data") / "hopper.hdf5")
+    """A file of hopper in D4RL's layout."""
+    return write_robot(tmp_path_factory.mktemp("data") / "hopper.hdf5")
 
 
 @pytest.fixture

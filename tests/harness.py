@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from offrl.cell import Cell
+from offrl.envs.vector import env_spec, make_env
 from offrl.plan import plan
 from offrl.record import read_json
 from offrl.run import Outcome, run, run_dir_of
@@ -41,18 +42,26 @@ class Finished(NamedTuple):
 Train = Callable[..., Finished]  # the fixture of conftest.py
 
 
-def write_hopper(
-    path: Path, n: int = 600, seed: int = 0, obs_dim: int = 11, action_dim: int = 3
-) -> Path:
-    """Random numbers in episodes of 40 rows; every third one ends by a time-out."""
+def write_robot(path: Path, env_id: str = "Hopper-v4", n: int = 600, seed: int = 0) -> Path:
+    """Random actions in episodes of 40 rows, however they end; every third one by a time-out."""
     g = np.random.default_rng(seed)
+    env = make_env(env_id)
+    rows: dict[str, list[Any]] = {"observations": [], "next_observations": [], "rewards": []}
+    actions = g.uniform(-0.9, 0.9, (n, env_spec(env_id).action_dim)).astype(np.float32)
+    for i, action in enumerate(actions):
+        if i % 40 == 0:
+            obs, _ = env.reset(seed=int(g.integers(1 << 31)))
+        rows["observations"].append(obs)
+        obs, reward, *_ = env.unwrapped.step(action)
+        rows["next_observations"].append(obs)
+        rows["rewards"].append(reward)
+    env.close()
     ends = np.arange(1, n + 1) % 40 == 0
     timeouts = np.arange(1, n + 1) % 120 == 0
     with h5py.File(path, "w") as f:
-        f["observations"] = g.standard_normal((n, obs_dim), dtype=np.float32)
-        f["next_observations"] = g.standard_normal((n, obs_dim), dtype=np.float32)
-        f["actions"] = g.uniform(-0.9, 0.9, (n, action_dim)).astype(np.float32)
-        f["rewards"] = g.standard_normal(n, dtype=np.float32)
+        for key, column in rows.items():
+            f[key] = np.array(column, np.float32)
+        f["actions"] = actions
         f["terminals"] = ends & ~timeouts
         f["timeouts"] = timeouts
     return path
@@ -107,6 +116,7 @@ def killed_at_write(work: Callable[[], object], n: int) -> bool:
     pid = os.fork()
     if not pid:
         code = 1
+        signal.alarm(300)  # a child that waits for a thread of its parent's waits for ever
         try:
             _die_at(n)
             work()

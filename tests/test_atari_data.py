@@ -200,9 +200,9 @@ def test_names() -> None:
 
 
 def test_threads_are_as_they_were(tmp_path: Path) -> None:
+    behaviour: Behaviour = random_behaviour()  # in one thread, as all that tests compute: forks
     torch.set_num_threads(2)
     try:
-        behaviour: Behaviour = random_behaviour()
         gather(tmp_path / "a", behaviour, 10, 0.2, 0, lambda _: None)
         assert torch.get_num_threads() == 2
     finally:

@@ -16,14 +16,14 @@ from harness import (
     manifest,
     results,
     tiny,
-    write_hopper,
+    write_robot,
 )
 
 from offrl.run import Outcome, run, run_dir_of, status
 
 
 def truncated(path: Path) -> None:
-    write_hopper(path)
+    write_robot(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -31,7 +31,7 @@ def put(key: str, value: object) -> Callable[[Path], None]:
     """A file in which one column is another, or, for None, missing."""
 
     def write(path: Path) -> None:
-        write_hopper(path)
+        write_robot(path)
         with h5py.File(path, "r+") as f:
             del f[key]
             if value is not None:
@@ -42,7 +42,7 @@ def put(key: str, value: object) -> Callable[[Path], None]:
 
 def entry(key: str, value: float) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        write_hopper(path)
+        write_robot(path)
         with h5py.File(path, "r+") as f:
             f[key][7] = value
 
@@ -63,12 +63,12 @@ BAD = {
     "infinity": (entry("rewards", np.inf), ["'rewards' row 7 is NaN or infinite"]),
     "an action beyond": (entry("actions", 1.5), ["'actions' row 7", "bounds [-1, 1]"]),
     "another robot's observations": (
-        lambda p: write_hopper(p, obs_dim=17),
+        lambda p: write_robot(p, "HalfCheetah-v4"),
         ["has observations of 17 dimensions, but Hopper-v4 has observations of 11", "env=..."],
     ),
     "another robot's actions": (
-        lambda p: write_hopper(p, action_dim=6),
-        ["has actions of 6 dimensions, but Hopper-v4 has actions of 3"],
+        lambda p: write_robot(p, "Reacher-v4"),
+        ["has actions of 2 dimensions, but Hopper-v4 has actions of 3"],
     ),
 }
 
@@ -89,7 +89,7 @@ def test_bad_data(write: Callable[[Path], object], words: list[str], tmp_path: P
 
     if data.is_dir():
         data.rmdir()
-    write_hopper(data)
+    write_robot(data)
     complete(c)  # with good data it runs
     assert manifest(outcome.run_dir)["error"] is None
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from harness import complete, manifest, results, tiny, write_hopper
+from harness import complete, manifest, results, tiny, write_robot
 
 import offrl
 from offrl.cell import Cell
@@ -39,7 +39,7 @@ def test_rewards(hopper: Path, tmp_path: Path) -> None:
     c = tiny(hopper, tmp_path, *args, "norm_reward=true")
     scale = reward_scale(part(c))
     assert scale != reward_scale(c.source.open(c.env))
-    scaled = write_hopper(tmp_path / "scaled.hdf5")
+    scaled = write_robot(tmp_path / "scaled.hdf5")
     with h5py.File(scaled, "r+") as f:
         f["rewards"][:] *= np.float32(scale)
     run_dir = complete(c)

@@ -24,7 +24,7 @@ from harness import (
     spawn,
     tiny,
     wait_until,
-    write_hopper,
+    write_robot,
 )
 
 from offrl.checkpoint import load_tensors, save_tensors
@@ -171,11 +171,11 @@ def test_a_checkpoint_without_its_manifest_is_not_trusted(hopper: Path, tmp_path
 
 
 def test_data_that_changed_under_a_run(tmp_path: Path) -> None:
-    data = write_hopper(tmp_path / "d.hdf5", seed=0)
+    data = write_robot(tmp_path / "d.hdf5", seed=0)
     c = tiny(data, tmp_path / "o")
     run_dir = interrupted(c, 6)
     old = manifest(run_dir)["dataset"]["digest"]
-    write_hopper(data, seed=1)
+    write_robot(data, seed=1)
     outcome = run(c)
     assert outcome.status == "failed"
     assert old in outcome.message

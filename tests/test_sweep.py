@@ -16,7 +16,7 @@ from harness import (
     spawn,
     tiny,
     wait_until,
-    write_hopper,
+    write_robot,
 )
 
 from offrl import preempt, slurm, sweep
@@ -74,7 +74,7 @@ def test_diverged_and_failed_cells_do_not_end_a_sweep(
     }
     assert "not finite" in done.err or "is nan" in done.err or "is inf" in done.err
 
-    write_hopper(bad)
+    write_robot(bad)
     once_more = train(*next(a for a in listed if "algo.critic_lr=0.001" in a))
     assert once_more.code == 0, once_more.err
     assert manifest(once_more.run_dir)["status"] == "complete"

@@ -21,7 +21,7 @@ from harness import (
     snapshot,
     spawn,
     tiny,
-    write_hopper,
+    write_robot,
 )
 
 from offrl.data.subset import subset
@@ -171,7 +171,7 @@ def test_the_printed_command_can_be_copied(train: Train, tmp_path: Path) -> None
     assert "no such file" in done.err.lower()
     commands = [x.partition("again: ")[2] for x in done.err.splitlines() if "again: " in x]
     assert len(commands) == 2
-    write_hopper(folder / "d.hdf5")
+    write_robot(folder / "d.hdf5")
     python, script, *args = shlex.split(commands[1])
     assert (python, script) == ("python", "benchmarks/train.py")
     again = train(*args)

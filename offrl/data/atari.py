@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cache
 from importlib import resources
@@ -17,7 +18,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 from tqdm import tqdm
@@ -34,7 +34,7 @@ from offrl.data.store import content_digest, open_dataset
 from offrl.envs.atari import AtariSettings, action_names
 from offrl.envs.make import atari, make_envs
 from offrl.errors import UserError
-from offrl.evaluate import CHUNK
+from offrl.evaluate import CHUNK, one_thread
 from offrl.rng import generator
 from offrl.versions import numerics
 
@@ -128,6 +128,7 @@ def own_games(
     return replace(dataset, digest=content_digest(cache_root, key))
 
 
+@one_thread()
 def gather(
     path: Path,
     behaviour: Behaviour,
@@ -139,7 +140,7 @@ def gather(
     """Writes `n` transitions of whole games (the last one is cut) in offrl.data.atari_file's form.
 
     The policy takes a random action with probability `epsilon`.  report(k) is called after every
-    game, of k steps.  On one thread, which may matter to the last bit.
+    game, of k steps.
     """
     settings = behaviour.settings
     env = make_envs(atari(settings), CHUNK)
@@ -157,13 +158,8 @@ def gather(
             report(len(game.action))
             yield game
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with closing(env):
         write_games(path, games(), n, origin(behaviour, n, epsilon, seed))
-    finally:
-        torch.set_num_threads(threads)
-        env.close()
 
 
 def origin(behaviour: Behaviour, n: int, epsilon: float, seed: int) -> dict[str, Any]:

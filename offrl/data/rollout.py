@@ -7,6 +7,7 @@ on demand, the same on every machine of one class, and cached.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -27,7 +28,7 @@ from offrl.data.rows import Rows, columns, concatenate
 from offrl.data.store import content_digest, open_dataset, write_dataset
 from offrl.envs.vector import VectorEnv, env_spec
 from offrl.errors import UserError
-from offrl.evaluate import CHUNK, Act
+from offrl.evaluate import CHUNK, Act, one_thread
 from offrl.rng import Address, address_seed, generator
 from offrl.versions import numerics
 
@@ -159,17 +160,13 @@ def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Da
     return replace(dataset, digest=content_digest(cache_root, key))
 
 
+@one_thread()
 def _roll_out_mixture(robot: str, qualities: Sequence[str], n: int) -> dict[str, NDArray[Any]]:
-    """Equal shares of each quality, on one thread, which may matter to the last bit."""
-    env = VectorEnv(behaviour_record(robot)["env_id"], CHUNK)
+    """Equal shares of each quality."""
     shares = np.diff(np.linspace(0, n, len(qualities) + 1).astype(int)).tolist()
-    parts, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    parts = []
+    with closing(VectorEnv(behaviour_record(robot)["env_id"], CHUNK)) as env:
         for q, share in zip(qualities, shares, strict=True):
             address = ("rollout", robot, q, VERSION)
             parts.append(columns(roll_out(behaviour(robot, q), env, address, share), share))
-    finally:
-        torch.set_num_threads(threads)
-        env.close()
     return concatenate(parts)
