@@ -19,7 +19,7 @@ class Comparison(NamedTuple):
     scores: dict[str, Scores[Array]]  # method -> per protocol [R seeds, T tasks]
     tasks: tuple[str, ...]
     left_out: dict[str, str]  # task -> why
-    not_run: tuple[str, ...]  # methods without a run on any task
+    waiting: tuple[str, ...]  # methods that have all their runs, whatever came of them, nowhere yet
 
     @property
     def n_seeds(self) -> int:
@@ -38,12 +38,12 @@ def comparisons(groups: Sequence[Group]) -> dict[str, Comparison]:
 def compare(groups: Sequence[Group]) -> Comparison:
     """Of groups that share a score reference.
 
-    A task counts if all methods that have runs have there all seeds that any has, trained equally
-    long on the same data.
+    A task counts if all methods have there all seeds that any has, trained equally long on the same
+    data; methods that are waiting for runs on every task are left out instead.
     """
     named = {key: name(m) for key, m in methods(groups).items()}
-    run = {named[g.about.group] for g in groups if not g.idle}
-    names = [n for n in dict.fromkeys(named.values()) if n in run]
+    ended = {named[g.about.group] for g in groups if not g.waiting}
+    names = [n for n in dict.fromkeys(named.values()) if n in ended]
     by_task: dict[str, dict[str, Group]] = {}
     for g in groups:
         by_task.setdefault(f"{g.about.env}-{g.about.dataset}", {})[named[g.about.group]] = g
@@ -53,8 +53,8 @@ def compare(groups: Sequence[Group]) -> Comparison:
     scores: dict[str, Scores[Array]] = {}
     if len(names) > 1 and len(tasks) > 1:
         scores = {n: _matrices([by_task[t][n].scores for t in tasks]) for n in names}
-    not_run = tuple(n for n in dict.fromkeys(named.values()) if n not in run)
-    return Comparison(scores, tasks, {task: why for task, why in lacks.items() if why}, not_run)
+    waiting = tuple(n for n in dict.fromkeys(named.values()) if n not in ended)
+    return Comparison(scores, tasks, {task: why for task, why in lacks.items() if why}, waiting)
 
 
 def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
@@ -66,6 +66,7 @@ def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
     scores = comparison.scores
     if not scores:
         lacks = "".join(f"; {task}: {why}" for task, why in comparison.left_out.items())
+        lacks += "".join(f"; {method}: waits for seeds" for method in comparison.waiting)
         raise UserError(f"nothing to compare: needs two methods with all seeds on two tasks{lacks}")
     base = baseline or next(iter(scores))
     if base not in scores:
@@ -106,7 +107,7 @@ def _caption(c: Comparison, base: str) -> str:
         "tasks; in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
         "(three cover 80 to 90%). `best*`: each seed's best evaluation, optimistic, as choosing it "
         "needs online access."
-        + (f" Not run: {', '.join(c.not_run)}." if c.not_run else "")
+        + (f" Not compared, for want of seeds: {', '.join(c.waiting)}." if c.waiting else "")
         + (f" Left out, which flatters a method that diverged there: {out}." if out else "")
     )
 

@@ -87,6 +87,11 @@ class Group:
         return not self.counted and not ({"diverged", "failed"} & self.missing.keys())
 
     @property
+    def waiting(self) -> bool:
+        """Whether runs will bring it on: some are missing, and none is known to have failed."""
+        return bool(self.missing) and not ({"diverged", "failed"} & self.missing.keys())
+
+    @property
     def seeds(self) -> str:
         """`3/3`, or `2/5 (1 diverged, 2 not run)`."""
         lost = ", ".join(f"{n} {fate}" for fate, n in self.missing.items())

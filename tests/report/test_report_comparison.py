@@ -104,24 +104,49 @@ def test_tasks_that_nobody_ran_are_counted_and_not_listed(tmp_path: Path) -> Non
     assert "Left out" not in text
 
 
-def test_a_method_that_nobody_ran_is_named_and_hinders_no_comparison(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", [(), (0,), (0, 1)])
+def test_a_method_without_all_seeds_anywhere_is_named_and_hinders_no_comparison(
+    tmp_path: Path, seeds: tuple[int, ...]
+) -> None:
     suite = suite_of()
     write(tmp_path, suite)
-    cql = [FakeCell(config("cql", [0], env=env, quality=quality)) for env, quality in TASKS]
+    cql = [
+        FakeCell(config("cql", [seed], env=env, quality=quality))
+        for env, quality in TASKS
+        for seed in range(3)
+    ]
+    for c in cql:
+        if c.config["seeds"][0] in seeds:
+            write_run(tmp_path, c)
     found = compared(tmp_path, replace(suite, cells=[*suite.cells, *cql]))
     assert list(found.scores) == ["bc", "td3_bc"]
     assert len(found.tasks) == 3
     text = block(found, 2)
     assert [r["method"] for r in rows(text)] == ["bc", "td3_bc"]
-    assert "Not run: cql." in text
+    assert "Not compared, for want of seeds: cql." in text
     assert "Left out" not in text
-    assert "Not run" not in block(compared(tmp_path, suite), 2)
+    assert "Not compared" not in block(compared(tmp_path, suite), 2)
+
+
+def test_a_method_that_diverged_everywhere_is_no_such_one(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, suite, td3_bc_0_0="diverged", td3_bc_1_0="diverged", td3_bc_2_0="diverged")
+    found = compared(tmp_path, suite)
+    assert found.waiting == ()
+    assert set(found.left_out.values()) == {"td3_bc 2/3 (1 diverged)"}
 
 
 def test_one_complete_task_is_no_suite(tmp_path: Path) -> None:
     suite = suite_of()
     write(tmp_path, suite, td3_bc_1_2="diverged", bc_0_0="running")
     with pytest.raises(UserError, match=r"nothing to compare.*bc 2/3 \(1 running\)"):
+        block(compared(tmp_path, suite), 2)
+
+
+def test_nothing_is_complete(tmp_path: Path) -> None:
+    suite = suite_of()
+    write(tmp_path, Suite("demo", suite.cells[:2]))
+    with pytest.raises(UserError, match=r"; bc: waits for seeds; td3_bc: waits"):
         block(compared(tmp_path, suite), 2)
 
 
