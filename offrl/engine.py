@@ -90,6 +90,9 @@ def reproducible(threads: int) -> None:
     # by default that fills new memory, which no algorithm reads, at 5% of a run's time
     deterministic: Any = torch.utils.deterministic
     deterministic.fill_uninitialized_memory = False
+    # Adam's first moments of units that no longer fire sink to numbers so small that a processor
+    # of Intel's computes them many times slower, and they would stay there (decision 0003)
+    torch.set_flush_denormal(True)
     keep_memory()
 
 

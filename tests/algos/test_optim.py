@@ -5,6 +5,7 @@ import torch
 from problem import distance
 from torch import Tensor
 
+from offrl.engine import reproducible
 from offrl.optim import adam, adam_init, polyak
 from offrl.rng import generator
 
@@ -31,6 +32,15 @@ def test_adam_leaves_a_parameter_without_gradient_alone() -> None:
     theta = torch.ones(3)
     new, _ = adam(theta, torch.zeros(3), adam_init(theta), 1e-2)
     assert torch.equal(new, theta)
+
+
+def test_a_moment_of_a_unit_that_no_longer_fires_ends_at_zero() -> None:
+    """Rounding would keep it at some 1e-44, where processors of Intel's are slow."""
+    reproducible(1)
+    s = adam_init(torch.ones(3))._replace(m=torch.full((3,), 1e-30))
+    for _ in range(500):
+        _, s = adam(torch.ones(3), torch.zeros(3), s, 1e-2)
+    assert torch.equal(s.m, torch.zeros(3))
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.005, 0.5, 1.0])
