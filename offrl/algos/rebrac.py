@@ -10,7 +10,8 @@ keeps targets from falling below the data's return.
 
 Deviations: the authors' target of the actor follows the actor as it was before its last step, here
 as it is after it (as in TD3).  One call of update is `period` critic steps and then one step of
-actor and targets; the authors' delayed step comes first of its period and not last.
+actor and targets; the authors' delayed step comes first of its period and not last.  At a time-out the critics' penalty takes the last action
+for the next one, which the data does not know; the authors drop that transition.
 """
 
 import math

@@ -18,7 +18,7 @@ from offrl.record import TrainRow
 from offrl.types import AnyAlgorithm
 
 Make = Callable[[AnyAlgorithm, list[Any]], Any]
-ALGORITHMS = pytest.mark.parametrize("name", ["bc", "td3_bc", "cql", "iql"])
+ALGORITHMS = pytest.mark.parametrize("name", ["bc", "bcq", "td3_bc", "cql_seed", "iql"])
 
 
 def graph(algo: AnyAlgorithm, start: list[Any]) -> GraphEngine:
