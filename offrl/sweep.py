@@ -259,10 +259,19 @@ def _summary(cells: "Sequence[Cell]") -> int:
     print(f"{len(cells) - len(bad)} of {len(cells)} cells complete", file=sys.stderr)
     said = None
     for cell, status, error in bad:
-        where = "the logs below .hydra/.submitit" if slurm.used() else "above"
-        killed = "its process was killed" if _abandoned(cell) else f"see {where}"
-        why = (error or killed).partition("\n")[0]
-        print(f"  {cell.dirname}: {status}: {'as above' if why == said else why}", file=sys.stderr)
+        why = _why(cell, error)
+        stands = "not begun" if status == "none" else status
+        print(f"  {cell.dirname}: {stands}: {'as above' if why == said else why}", file=sys.stderr)
         said = why
         print(f"    again: {cell.again}", file=sys.stderr)
     return 1 if bad else 0
+
+
+def _why(cell: "Cell", error: str | None) -> str:
+    if error:
+        return error.partition("\n")[0]
+    if _abandoned(cell):
+        return "its process was killed"
+    if preempt.asked():
+        return "asked to end"
+    return f"see {'the logs below .hydra/.submitit' if slurm.used() else 'above'}"

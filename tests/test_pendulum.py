@@ -74,8 +74,8 @@ def mean_return(data: Path, out: Path, algo: str, *overrides: str) -> float:
 
 # values reach over 1 / (1 - gamma) steps and the targets lag 1 / tau updates behind
 UPDATES = ("n_updates=10000", "eval_every=10000", "gamma=0.95")
-# Tianshou's hidden layers and learning rates, where it has the algorithm; not its 32 units of the VAE,
-# its small batches or its multiplier of CQL
+# Tianshou's hidden layers and learning rates, where it has the algorithm; not its 32 units of the
+# VAE, its small batches or its multiplier of CQL
 SETTINGS = {
     "bc": ("algo.lr=1e-3",),
     "bcq": ("algo.vae_hidden=[128,128]",),

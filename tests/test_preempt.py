@@ -92,6 +92,8 @@ def test_the_rest_of_a_sweep_is_left_alone(
     assert done.code == preempt.REQUEUE
     assert "asked to end; the same command goes on" in done.err
     assert "once more" not in done.err
+    assert "interrupted: asked to end" in done.err
+    assert done.err.count("not begun: as above") == 2
     assert len(signalled) == 2, "no other cell was begun"
     before = signal.getsignal(signal.SIGTERM)
     assert before is signal.SIG_DFL

@@ -10,8 +10,9 @@ keeps targets from falling below the data's return.
 
 Deviations: the authors' target of the actor follows the actor as it was before its last step, here
 as it is after it (as in TD3).  One call of update is `period` critic steps and then one step of
-actor and targets; the authors' delayed step comes first of its period and not last.  At a time-out the critics' penalty takes the last action
-for the next one, which the data does not know; the authors drop that transition.
+actor and targets; the authors' delayed step comes first of its period and not last.  Where
+the data does not tell what was done after a time-out, the last action stands for the next one; the
+authors drop that transition.
 """
 
 import math
