@@ -1,7 +1,6 @@
 """The contract of benchmarks/train.py: commands, output, exit codes, what is skipped."""
 
 import io
-import resource
 import shlex
 import subprocess
 import sys
@@ -28,16 +27,9 @@ from offrl.data.subset import subset
 from offrl.plan import choices, plan
 
 
-def children_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def test_help_is_quick_and_names_every_key() -> None:
-    before = children_cpu_s()
+def test_help_loads_nothing_slow_and_names_every_key() -> None:
     command = [sys.executable, "-X", "importtime", str(TRAIN), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert children_cpu_s() - before < 2
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported
     assert not imported & {"torch", "gymnasium", "pandas", "numpy"}

@@ -2,7 +2,6 @@ import importlib.util
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -283,8 +282,6 @@ def test_help_is_light() -> None:
         "heavy = {'torch', 'pandas', 'matplotlib', 'scipy', 'hydra', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imports {heavy}' if heavy else 0)"
     )
-    start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "publish SUITE --runs DIR" in done.stdout
-    assert time.monotonic() - start < 10  # a loaded machine; it takes a tenth of a second
