@@ -75,11 +75,16 @@ def mean_return(data: Path, out: Path, algo: str, *overrides: str) -> float:
 # values reach over 1 / (1 - gamma) steps and the targets lag 1 / tau updates behind
 UPDATES = ("n_updates=10000", "eval_every=10000", "gamma=0.95")
 # Tianshou's hidden layers and learning rates, where it has the algorithm; not its 32 units of the
-# VAE, its small batches or its multiplier of CQL
+# VAE, its small batches or its weight and multiplier of CQL
 SETTINGS = {
     "bc": ("algo.lr=1e-3",),
     "bcq": ("algo.vae_hidden=[128,128]",),
-    "cql": ("algo.actor_lr=1e-3", "algo.critic_lr=1e-3", "algo.min_q_weight=1.0"),
+    "cql": (
+        "algo.actor_lr=1e-3",
+        "algo.critic_lr=1e-3",
+        "algo.min_q_weight=0.1",  # with 1 it ends near the threshold, where last bits decide
+        "algo.n_actions=4",
+    ),
     "td3_bc": ("algo.actor_lr=1e-3", "algo.critic_lr=1e-3"),
     "rebrac": (),
     "iql": ("algo.actor_lr=1e-3", "algo.critic_lr=1e-3", "algo.value_lr=1e-3"),
