@@ -82,7 +82,9 @@ SETTINGS = {
     "cql": (
         "algo.actor_lr=1e-3",
         "algo.critic_lr=1e-3",
-        "algo.min_q_weight=0.1",  # with 1 it ends near the threshold, where last bits decide
+        # chosen on this very task: Tianshou's 1 ended at -426 on one machine.  Without the term it
+        # passes as well, so this shows that the learner works, not that it is conservative
+        "algo.min_q_weight=0.1",
         "algo.n_actions=4",
     ),
     "td3_bc": ("algo.actor_lr=1e-3", "algo.critic_lr=1e-3"),
