@@ -14,8 +14,9 @@ from offrl.data.atari_file import read_meta, unpack_atari, unpack_together
 from offrl.data.d4rl import unpack_hdf5
 from offrl.data.dataset import Dataset, ScoreRef
 from offrl.data.locate import cache_dir, d4rl_file, d4rl_info
+from offrl.data.package import behaviour_record
 from offrl.data.rlu_games import check_shards, game_named, ranges
-from offrl.data.rollout import VERSION, behaviour_record, mixture, own_dataset
+from offrl.data.rollout import VERSION, mixture, own_dataset
 from offrl.envs.atari import AtariSettings, rom_id
 from offrl.envs.make import EnvRef
 from offrl.envs.make import atari as atari_ref

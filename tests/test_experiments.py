@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from harness import cell
 
-from offrl.data.rollout import behaviour_record
+from offrl.data.package import behaviour_record
 from offrl.errors import UserError
 from offrl.plan import CONF, choices, plan
 

@@ -11,12 +11,13 @@ from harness import ROOT, cell
 from test_online import online, quiet
 
 from offrl.checkpoint import save_tensors
+from offrl.data import package
 from offrl.data import replay as module
-from offrl.data import rollout
 from offrl.data.buffer import Counts
 from offrl.data.digest import sha256_file
+from offrl.data.package import behaviour_record
 from offrl.data.replay import collect_seed, replay
-from offrl.data.rollout import REPLAY, behaviour_record, own_dataset
+from offrl.data.rollout import REPLAY, own_dataset
 from offrl.envs.vector import VectorEnv, make_env
 from offrl.errors import UserError
 
@@ -56,8 +57,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package folder in which hopper's replay is 100 random steps."""
     folder = tmp_path / "policies"
     shutil.copytree(ROOT / "offrl" / "policies", folder)
-    for m in (module, rollout):
-        monkeypatch.setattr(m, "files", lambda _: tmp_path)
+    monkeypatch.setattr(package, "files", lambda _: tmp_path)
     actions = 2 * torch.rand(100, 3, generator=torch.Generator().manual_seed(0)) - 1
     path = folder / "hopper-replay.safetensors"
     save_tensors(path, {module.NAME: actions}, {})

@@ -2,24 +2,31 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from harness import cell
+from harness import ROOT, cell
 from numpy.typing import NDArray
 
-from offrl.data import rollout
+from offrl.checkpoint import load_tensors, save_tensors
+from offrl.data import package, rollout
 from offrl.data.dataset import Dataset
-from offrl.data.rollout import VERSION, behaviour, behaviour_record, own_dataset, roll_out
+from offrl.data.digest import sha256_file
+from offrl.data.package import behaviour_record
+from offrl.data.rollout import VERSION, behaviour, own_dataset, roll_out
 from offrl.data.rows import Rows, columns, concatenate
 from offrl.envs.vector import VectorEnv, env_spec, make_env
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK
 from offrl.rng import address_seed, generator
 
+POLICIES = ROOT / "offrl" / "policies"
 N = 2100  # at least two whole episodes and a piece
 
 
@@ -185,9 +192,8 @@ def test_columns(n: int, complete: list[bool], terminated: list[int]) -> None:
 @pytest.fixture
 def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package's policies, to be damaged."""
-    source = Path(rollout.__file__).parents[1] / "policies"
-    shutil.copytree(source, tmp_path / "policies")
-    monkeypatch.setattr(rollout, "files", lambda _: tmp_path)
+    shutil.copytree(POLICIES, tmp_path / "policies")
+    monkeypatch.setattr(package, "files", lambda _: tmp_path)
     return tmp_path / "policies"
 
 
@@ -201,6 +207,97 @@ def test_an_altered_policy_is_refused(policies: Path, tmp_path: Path) -> None:
     (policies / "hopper-expert.safetensors").unlink()
     with pytest.raises(UserError, match=r"hopper-expert\.safetensors"):
         own_dataset("hopper", "expert", 10, tmp_path / "cache")
+
+
+def test_kept_actions_give_what_the_policy_gave(
+    policies: Path, medium: Dataset, tmp_path: Path
+) -> None:
+    """Until rounding parts them: here float64 policies, when they were kept float32 ones."""
+    record = json.loads((policies / "hopper.json").read_text())
+    del record["policies"]["medium"]["actions"]
+    (policies / "hopper.json").write_text(json.dumps(record))
+    rolled = own_dataset("hopper", "medium", N, tmp_path / "cache")
+    np.testing.assert_allclose(rolled.action[:20], medium.action[:20], atol=1e-5)
+    assert (rolled.action != medium.action).any()
+
+
+def test_more_than_what_is_kept_goes_on_where_it_ends(
+    policies: Path, medium: Dataset, tmp_path: Path
+) -> None:
+    path = policies / "hopper-medium-actions.safetensors"
+    kept, metadata = load_tensors(path)
+    n = int(kept["lengths"][:2].sum())
+    few = {"actions": kept["actions"][:n]} | {k: kept[k][:2] for k in ("lengths", "returns")}
+    keep(policies, few, metadata)
+    more = own_dataset("hopper", "medium", N, tmp_path / "cache")
+    np.testing.assert_array_equal(more.action[:n], medium.action[:n])
+    np.testing.assert_allclose(more.action[n : n + 20], medium.action[n : n + 20], atol=1e-5)
+    assert (more.action[n:] != medium.action[n:]).any()
+
+
+def keep(policies: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    path = policies / "hopper-medium-actions.safetensors"
+    save_tensors(path, tensors, metadata)
+    record = json.loads((policies / "hopper.json").read_text())
+    record["policies"]["medium"]["actions"] = sha256_file(path)
+    (policies / "hopper.json").write_text(json.dumps(record))
+
+
+def test_a_simulator_that_does_not_repeat_them(
+    policies: Path, medium: Dataset, tmp_path: Path
+) -> None:
+    """One return is another: nothing kept is used."""
+    kept, metadata = load_tensors(policies / "hopper-medium-actions.safetensors")
+    other, longer = kept["returns"].clone(), kept["lengths"].clone()
+    other[1] += 1e-9
+    longer[0] += 1
+    for i, change in enumerate(({"returns": other}, {"lengths": longer})):
+        keep(policies, kept | change, metadata)
+        with pytest.warns(UserWarning, match="hopper/medium: this machine's simulator does not"):
+            rolled = own_dataset("hopper", "medium", N, tmp_path / str(i))
+        assert len(rolled) == N
+        assert rolled.digest != medium.digest
+        assert (rolled.action[:300] != medium.action[:300]).any()
+
+
+def test_an_altered_file_of_actions_is_refused(policies: Path, tmp_path: Path) -> None:
+    name = "hopper-medium-actions.safetensors"
+    shutil.copy(policies / "walker2d-medium-actions.safetensors", policies / name)
+    with pytest.raises(UserError, match=r"hopper-medium-actions\.safetensors.*hopper\.json"):
+        own_dataset("hopper", "medium", 10, tmp_path / "cache")
+
+
+ROLL_OUT = """
+from pathlib import Path
+from offrl.data.rollout import own_dataset
+print(own_dataset("hopper", "random", 2000, Path("cache")).digest)
+"""
+
+
+def test_the_rounding_of_products_does_not_show(tmp_path: Path) -> None:
+    """Other kernels of MKL sum in another order, as on another processor."""
+    digests = set()
+    for kernels in ("AUTO", "COMPATIBLE"):
+        out = tmp_path / kernels
+        out.mkdir()
+        environment = os.environ | {"MKL_CBWR": kernels, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", ROLL_OUT]
+        digests.add(subprocess.check_output(command, cwd=out, env=environment))
+    assert len(digests) == 1
+
+
+@pytest.mark.full
+def test_the_published_runs_are_on_the_data_that_is_made_here(tmp_path: Path) -> None:
+    published = {}
+    for path in (ROOT / "results").glob("*/runs.jsonl"):
+        for line in path.read_text().splitlines():
+            dataset = json.loads(line)["dataset"]
+            if dataset["id"].startswith("offrl/") and dataset["n_transitions"] == 100_000:
+                published.setdefault(dataset["id"], set()).add(dataset["digest"])
+    assert len(published) == 9
+    for name, digests in published.items():
+        _, robot, quality = name.removesuffix(f"-{VERSION}").split("/")
+        assert digests == {own_dataset(robot, quality, 100_000, tmp_path).digest}, name
 
 
 def test_what_there_is_not(policies: Path) -> None:

@@ -1,19 +1,22 @@
-"""The replay of a behaviour policy's training, D4RL's "medium-replay": all that it did until then.
+"""Data of which only the actions are kept, 12 to 24 bytes a step.
 
-Only the actions are kept, 12 to 24 bytes a step: the simulator, reset as in the training, gives the
-rest again, in every bit.  A simulator that differs in the last bit would drift away from what the
-actions were chosen for, so the returns are compared with the recorded ones.
+The simulator, reset as it was, gives the rest again, in every bit.  One that differs in the last
+bit would drift away from the states that the actions were chosen for, so returns are compared with
+the recorded ones.
+
+"medium-replay", as D4RL's, is all that a behaviour policy did in its training until it was medium.
+The others are the first 100,000 transitions of the medium and the expert policy.
 """
 
 import math
-from importlib.resources import as_file, files
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offrl.checkpoint import load_tensors
-from offrl.data.digest import sha256_file
+from offrl.data.package import behaviour_record, policy_tensors
 from offrl.data.rows import Rows, columns
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
@@ -57,10 +60,7 @@ def recorded_replay(robot: str, record: dict[str, Any]) -> dict[str, NDArray[Any
     if "replay" not in record:
         raise UserError(f"dataset.quality=medium-replay: {robot} has no replay of its own")
     known, training = record["replay"], record["training"]
-    with as_file(files("offrl") / "policies" / f"{robot}-replay.safetensors") as path:
-        tensors, _ = load_tensors(path)
-        if sha256_file(path) != known["sha256"]:
-            raise UserError(f"offrl/policies/{path.name}: not the file that {robot}.json records")
+    tensors = policy_tensors(robot, "replay", known["sha256"])
     env = VectorEnv(record["env_id"], 1)
     try:
         data = replay(env, tensors[NAME].numpy(), training["seed"], training["eval_every"])
@@ -75,6 +75,35 @@ def recorded_replay(robot: str, record: dict[str, Any]) -> dict[str, NDArray[Any
             "cannot be made here; use another quality, or the pinned mujoco on an x86-64 machine"
         )
     return data
+
+
+def kept_episodes(
+    robot: str, quality: str, env: VectorEnv, start_seed: Callable[[int], int], transitions: int
+) -> list[Rows]:
+    """The first episodes of a quality, until there are so many transitions or no more are kept.
+
+    None where the package keeps none, and, with a warning, where the simulator of this machine does
+    not repeat them.
+    """
+    known = behaviour_record(robot)["policies"][quality].get("actions")
+    if known is None:
+        return []
+    kept = policy_tensors(robot, f"{quality}-actions", known)
+    lengths, returns = kept["lengths"].numpy(), kept["returns"].tolist()
+    starts = np.cumsum(lengths) - lengths
+    episodes: list[Rows] = []
+    for e in range(int((starts < transitions).sum())):
+        actions = kept[NAME].numpy()[starts[e] : starts[e] + lengths[e]]
+        rows, _ = _episode(env, start_seed(e), actions)
+        if rows.return_ != returns[e]:
+            warnings.warn(
+                f"offrl/{robot}/{quality}: this machine's simulator does not repeat the published "
+                "data; it is rolled out anew, and tables will not compare the two",
+                stacklevel=2,
+            )
+            return []
+        episodes.append(rows)
+    return episodes
 
 
 def summary(data: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The suite's own data: behaviour policies rolled out in the environment they were trained in.
 
 The policies are files of the package, each with a record of where it came from; the data is made
-on demand, the same on every machine of one class, and cached.
+on demand and cached.  Float32 products round differently on processors of different makers, and
+trajectories part at the first such bit.  So the actions of the first 100,000 transitions, on which
+the published runs were trained, are kept, and whatever else is rolled out is computed in float64.
 """
 
 import hashlib
@@ -9,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from importlib.resources import as_file, files
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,10 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from offrl.checkpoint import load_tensors
 from offrl.config import build
 from offrl.data.dataset import Dataset
-from offrl.data.digest import sha256_file
-from offrl.data.replay import recorded_replay
+from offrl.data.package import behaviour_record, policy_tensors
+from offrl.data.replay import kept_episodes, recorded_replay
 from offrl.data.rows import Rows, columns, concatenate
 from offrl.data.store import content_digest, open_dataset, write_dataset
 from offrl.envs.vector import VectorEnv, env_spec
@@ -34,15 +35,6 @@ from offrl.versions import numerics
 
 REPLAY = "medium-replay"
 VERSION = "v0"  # of the data: a new set of policies, or of rules below, is a new version
-
-
-def behaviour_record(robot: str) -> dict[str, Any]:
-    """The provenance record of a robot's behaviour policies.  UserError if it has none."""
-    path = files("offrl") / "policies" / f"{robot}.json"
-    if not path.is_file():
-        raise UserError(f"env={robot}: the suite has no behaviour policies of its own for it")
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
 
 
 def mixture(robot: str, quality: str) -> list[str]:
@@ -61,19 +53,20 @@ def mixture(robot: str, quality: str) -> list[str]:
 def behaviour(robot: str, quality: str) -> Act:
     """The exploring policy (obs, noise) -> actions that gathers a robot's data of a quality."""
     record = behaviour_record(robot)
-    with as_file(files("offrl") / "policies" / f"{robot}-{quality}.safetensors") as path:
-        tensors, _ = load_tensors(path)
-        digest = sha256_file(path)
-    if digest != record["policies"][quality]["sha256"]:
-        raise UserError(f"offrl/policies/{path.name}: not the file that {robot}.json records")
+    tensors = policy_tensors(robot, quality, record["policies"][quality]["sha256"])
     spec = env_spec(record["env_id"]).with_batch(CHUNK)
     return exploring(build(OmegaConf.create(record["algo"]), spec), tensors)
 
 
 def exploring(algo: Any, tensors: Mapping[str, Tensor]) -> Act:
-    """The exploring policy of an online algorithm whose acting weights are `tensors`."""
-    state = algo.init(generator(0, "init"))._replace(**tensors)
-    return lambda obs, noise: algo.explore(state, obs, noise)
+    """The exploring policy of an online algorithm whose acting weights are `tensors`.
+
+    Computed in float64 and rounded: the same on all processors but where a result lies within
+    about 1e-14 of the middle between two float32 numbers.
+    """
+    doubled = {name: x.double() for name, x in tensors.items()}
+    state = algo.init(generator(0, "init"))._replace(**doubled)
+    return lambda obs, noise: algo.explore(state, obs.double(), noise.double()).float()
 
 
 def roll_out(
@@ -82,16 +75,22 @@ def roll_out(
     address: tuple[Address, ...],
     transitions: int,
     episodes: int = 0,
+    begun: Sequence[Rows] = (),
 ) -> list[Rows]:
     """Episodes 0, 1, ... until there are at least so many transitions and so many episodes.
 
-    Start state and noise of an episode are addressed by its number; env has CHUNK environments,
-    so that the policy always sees as many rows.
+    `begun` are the first of them, where they are known.  Start state and noise of an episode are
+    addressed by its number; env has CHUNK environments, so that the policy always sees as many
+    rows.
     """
-    done: list[Rows] = []
+    done = list(begun)
     while len(done) < episodes or sum(len(e.action) for e in done) < transitions:
         done += _wave(policy, env, len(done), address)
     return done
+
+
+def start_seed(address: tuple[Address, ...], episode: int) -> int:
+    return address_seed(*address, "start", episode)
 
 
 @torch.inference_mode()
@@ -101,7 +100,7 @@ def _wave(policy: Act, env: VectorEnv, first: int, address: tuple[Address, ...])
         [torch.randn(shape, generator=generator(*address, first + i)) for i in range(CHUNK)], 1
     )
     for i in range(CHUNK):
-        env.reset(i, address_seed(*address, "start", first + i))
+        env.reset(i, start_seed(address, first + i))
     alive = np.ones(CHUNK, np.bool_)
     length, ended = np.zeros(CHUNK, np.int64), np.zeros(CHUNK, np.bool_)
     obs = [env.obs.copy()]
@@ -149,7 +148,8 @@ def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Da
         if n is None or n < len(qualities):
             raise UserError(f"dataset.n_transitions={n}: must be at least {len(qualities)}")
         shas = {q: record["policies"][q]["sha256"] for q in qualities}
-        made_from |= {"policies": shas, "n": n}
+        kept = {q: record["policies"][q].get("actions") for q in qualities}
+        made_from |= {"policies": shas, "actions": kept, "n": n}
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
     try:
         dataset = open_dataset(cache_root, key)
@@ -168,5 +168,7 @@ def _roll_out_mixture(robot: str, qualities: Sequence[str], n: int) -> dict[str,
     with closing(VectorEnv(behaviour_record(robot)["env_id"], CHUNK)) as env:
         for q, share in zip(qualities, shares, strict=True):
             address = ("rollout", robot, q, VERSION)
-            parts.append(columns(roll_out(behaviour(robot, q), env, address, share), share))
+            policy = behaviour(robot, q)
+            begun = kept_episodes(robot, q, env, partial(start_seed, address), share)
+            parts.append(columns(roll_out(policy, env, address, share, begun=begun), share))
     return concatenate(parts)
