@@ -77,6 +77,8 @@ def publish(
             "return_min": float(candidate.returns.min()),
             "return_max": float(candidate.returns.max()),
         }
+    for stale in target.glob(f"{robot}-*-actions-*.safetensors"):
+        stale.unlink()  # of the policies before
     path = target / f"{robot}-replay.safetensors"
     record = {
         "env_id": env_id,

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from harness import cell
 
+from offrl.data.digest import sha256_file
 from offrl.data.package import behaviour_record
+from offrl.data.rollout import VERSION
 from offrl.errors import UserError
 from offrl.plan import CONF, choices, plan
 
@@ -76,8 +78,16 @@ def test_the_promised_policies_are_there() -> None:
     assert records
     for record in records:
         known = behaviour_record(record.stem)
-        for quality in [*known["policies"], *(["replay"] if "replay" in known else [])]:
-            assert (POLICIES / f"{record.stem}-{quality}.safetensors").is_file()
+        files = {q: policy["sha256"] for q, policy in known["policies"].items()}
+        for quality, policy in known["policies"].items():
+            if "actions" in policy:
+                files[f"{quality}-actions-{VERSION}"] = policy["actions"]
+        if "replay" in known:
+            files["replay"] = known["replay"]["sha256"]
+        for name, digest in files.items():
+            assert sha256_file(POLICIES / f"{record.stem}-{name}.safetensors") == digest
+        mine = {path.name for path in POLICIES.glob(f"{record.stem}-*.safetensors")}
+        assert mine == {f"{record.stem}-{name}.safetensors" for name in files}
 
 
 # algorithms x robots x qualities x seeds; hundreds of cells take a while to compose

@@ -187,7 +187,9 @@ def test_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [f"0,{step},0,{step},9,{step}\n" for step in (40, 80, 120)]
     (run.out / "eval.csv").write_text(header + "".join(rows))
     monkeypatch.setattr(behaviour, "SHORTLIST", 1)
+    (folder / "toy-medium-actions-v0.safetensors").touch()  # of policies that were there before
     behaviour.publish(run, config, "toy", tmp_path / "repository", said.append)
+    assert not list(folder.glob("*actions*"))
     record = json.loads((folder / "toy.json").read_text())
     assert record["policies"]["random"]["step"] == 0
     assert record["policies"]["expert"]["step"] == 120

@@ -109,7 +109,7 @@ def test_the_actions_are_those_of_the_policy(medium: Dataset) -> None:
     for t in range(10):
         obs[0] = torch.from_numpy(medium.states[medium.index[t]].copy())
         action = policy(obs, noise[t].expand(CHUNK, 3))[0].numpy()
-        np.testing.assert_allclose(medium.action[t], action, atol=1e-6)
+        np.testing.assert_allclose(medium.action[t], action, atol=2e-5)
 
 
 def test_a_larger_set_begins_like_a_smaller_one(medium: Dataset, tmp_path: Path) -> None:
@@ -212,31 +212,31 @@ def test_an_altered_policy_is_refused(policies: Path, tmp_path: Path) -> None:
 def test_kept_actions_give_what_the_policy_gave(
     policies: Path, medium: Dataset, tmp_path: Path
 ) -> None:
-    """Until rounding parts them: here float64 policies, when they were kept float32 ones."""
+    """Until rounding parts them: float32 policies, when the actions were kept; a grid here."""
     record = json.loads((policies / "hopper.json").read_text())
     del record["policies"]["medium"]["actions"]
     (policies / "hopper.json").write_text(json.dumps(record))
     rolled = own_dataset("hopper", "medium", N, tmp_path / "cache")
-    np.testing.assert_allclose(rolled.action[:20], medium.action[:20], atol=1e-5)
+    np.testing.assert_allclose(rolled.action[:10], medium.action[:10], atol=1e-3)
     assert (rolled.action != medium.action).any()
 
 
 def test_more_than_what_is_kept_goes_on_where_it_ends(
     policies: Path, medium: Dataset, tmp_path: Path
 ) -> None:
-    path = policies / "hopper-medium-actions.safetensors"
+    path = policies / "hopper-medium-actions-v0.safetensors"
     kept, metadata = load_tensors(path)
     n = int(kept["lengths"][:2].sum())
     few = {"actions": kept["actions"][:n]} | {k: kept[k][:2] for k in ("lengths", "returns")}
     keep(policies, few, metadata)
     more = own_dataset("hopper", "medium", N, tmp_path / "cache")
     np.testing.assert_array_equal(more.action[:n], medium.action[:n])
-    np.testing.assert_allclose(more.action[n : n + 20], medium.action[n : n + 20], atol=1e-5)
+    np.testing.assert_allclose(more.action[n : n + 10], medium.action[n : n + 10], atol=1e-3)
     assert (more.action[n:] != medium.action[n:]).any()
 
 
 def keep(policies: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    path = policies / "hopper-medium-actions.safetensors"
+    path = policies / "hopper-medium-actions-v0.safetensors"
     save_tensors(path, tensors, metadata)
     record = json.loads((policies / "hopper.json").read_text())
     record["policies"]["medium"]["actions"] = sha256_file(path)
@@ -247,57 +247,66 @@ def test_a_simulator_that_does_not_repeat_them(
     policies: Path, medium: Dataset, tmp_path: Path
 ) -> None:
     """One return is another: nothing kept is used."""
-    kept, metadata = load_tensors(policies / "hopper-medium-actions.safetensors")
+    kept, metadata = load_tensors(policies / "hopper-medium-actions-v0.safetensors")
     other, longer = kept["returns"].clone(), kept["lengths"].clone()
     other[1] += 1e-9
     longer[0] += 1
     for i, change in enumerate(({"returns": other}, {"lengths": longer})):
         keep(policies, kept | change, metadata)
-        with pytest.warns(UserWarning, match="hopper/medium: this machine's simulator does not"):
-            rolled = own_dataset("hopper", "medium", N, tmp_path / str(i))
+        for _ in ("made", "from the cache"):
+            with pytest.warns(UserWarning, match="hopper/medium: this machine's simulator does n"):
+                rolled = own_dataset("hopper", "medium", N, tmp_path / str(i))
         assert len(rolled) == N
-        assert rolled.digest != medium.digest
-        assert (rolled.action[:300] != medium.action[:300]).any()
+        first = int(kept["lengths"][0])  # an episode that is repeated, before the one that is not
+        assert (rolled.action[:first] != medium.action[:first]).any()
 
 
 def test_an_altered_file_of_actions_is_refused(policies: Path, tmp_path: Path) -> None:
-    name = "hopper-medium-actions.safetensors"
-    shutil.copy(policies / "walker2d-medium-actions.safetensors", policies / name)
-    with pytest.raises(UserError, match=r"hopper-medium-actions\.safetensors.*hopper\.json"):
+    name = "hopper-medium-actions-v0.safetensors"
+    shutil.copy(policies / "walker2d-medium-actions-v0.safetensors", policies / name)
+    with pytest.raises(UserError, match=r"hopper-medium-actions-v0\.safetensors.*hopper\.json"):
         own_dataset("hopper", "medium", 10, tmp_path / "cache")
 
 
 ROLL_OUT = """
 from pathlib import Path
+import torch
 from offrl.data.rollout import own_dataset
-print(own_dataset("hopper", "random", 2000, Path("cache")).digest)
+x = torch.randn(16, 256, generator=torch.Generator().manual_seed(0))
+data = own_dataset("hopper", "random", 2000, Path("cache"))
+print((x @ x.T).numpy().tobytes().hex(), data.digest)
 """
 
 
 def test_the_rounding_of_products_does_not_show(tmp_path: Path) -> None:
     """Other kernels of MKL sum in another order, as on another processor."""
-    digests = set()
-    for kernels in ("AUTO", "COMPATIBLE"):
-        out = tmp_path / kernels
+    products, digests = set(), set()
+    for i, kernels in enumerate(({}, {"MKL_CBWR": "COMPATIBLE"})):
+        out = tmp_path / str(i)
         out.mkdir()
-        environment = os.environ | {"MKL_CBWR": kernels, "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | kernels
         command = [sys.executable, "-c", ROLL_OUT]
-        digests.add(subprocess.check_output(command, cwd=out, env=environment))
+        product, digest = subprocess.check_output(command, cwd=out, env=environment).split()
+        products.add(product)
+        digests.add(digest)
+    if len(products) == 1:
+        pytest.skip("torch multiplies without MKL, or in one order on this machine")
     assert len(digests) == 1
 
 
 @pytest.mark.full
 def test_the_published_runs_are_on_the_data_that_is_made_here(tmp_path: Path) -> None:
-    published = {}
+    published = set()
     for path in (ROOT / "results").glob("*/runs.jsonl"):
         for line in path.read_text().splitlines():
-            dataset = json.loads(line)["dataset"]
-            if dataset["id"].startswith("offrl/") and dataset["n_transitions"] == 100_000:
-                published.setdefault(dataset["id"], set()).add(dataset["digest"])
-    assert len(published) == 9
-    for name, digests in published.items():
-        _, robot, quality = name.removesuffix(f"-{VERSION}").split("/")
-        assert digests == {own_dataset(robot, quality, 100_000, tmp_path).digest}, name
+            run = json.loads(line)
+            config = run["config"]["dataset"]
+            if config["source"] == "offrl":
+                of = run["config"]["env"]["name"], config["quality"], config["n_transitions"]
+                published.add((*of, run["dataset"]["digest"]))
+    assert len(published) >= 9
+    for robot, quality, n, digest in sorted(published, key=str):
+        assert own_dataset(robot, quality, n, tmp_path).digest == digest, (robot, quality, n)
 
 
 def test_what_there_is_not(policies: Path) -> None:

@@ -9,14 +9,14 @@ The others are the first 100,000 transitions of the medium and the expert policy
 """
 
 import math
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from offrl.data.package import behaviour_record, policy_tensors
+from offrl.data.package import policy_tensors
 from offrl.data.rows import Rows, columns
 from offrl.envs.vector import VectorEnv
 from offrl.errors import UserError
@@ -78,31 +78,28 @@ def recorded_replay(robot: str, record: dict[str, Any]) -> dict[str, NDArray[Any
 
 
 def kept_episodes(
-    robot: str, quality: str, env: VectorEnv, start_seed: Callable[[int], int], transitions: int
-) -> list[Rows]:
-    """The first episodes of a quality, until there are so many transitions or no more are kept.
+    env: VectorEnv,
+    kept: Mapping[str, Tensor],
+    start_seed: Callable[[int], int],
+    transitions: int,
+) -> list[Rows] | None:
+    """The first episodes of `kept`, until they have so many transitions or no more are kept.
 
-    None where the package keeps none, and, with a warning, where the simulator of this machine does
-    not repeat them.
+    `kept` holds float32 actions [N, A], int64 lengths [E] and float64 returns [E].  None where the
+    simulator of this machine does not repeat an episode.
     """
-    known = behaviour_record(robot)["policies"][quality].get("actions")
-    if known is None:
-        return []
-    kept = policy_tensors(robot, f"{quality}-actions", known)
-    lengths, returns = kept["lengths"].numpy(), kept["returns"].tolist()
-    starts = np.cumsum(lengths) - lengths
+    lengths, returns = kept["lengths"].tolist(), kept["returns"].tolist()
+    actions = kept[NAME].numpy()
     episodes: list[Rows] = []
-    for e in range(int((starts < transitions).sum())):
-        actions = kept[NAME].numpy()[starts[e] : starts[e] + lengths[e]]
-        rows, _ = _episode(env, start_seed(e), actions)
-        if rows.return_ != returns[e]:
-            warnings.warn(
-                f"offrl/{robot}/{quality}: this machine's simulator does not repeat the published "
-                "data; it is rolled out anew, and tables will not compare the two",
-                stacklevel=2,
-            )
-            return []
+    at = 0
+    for length, return_ in zip(lengths, returns, strict=True):
+        if at >= transitions:
+            break
+        rows, ended = _episode(env, start_seed(len(episodes)), actions[at : at + length])
+        if not ended or (len(rows.action), rows.return_) != (length, return_):
+            return None
         episodes.append(rows)
+        at += length
     return episodes
 
 

@@ -2,12 +2,14 @@
 
 The policies are files of the package, each with a record of where it came from; the data is made
 on demand and cached.  Float32 products round differently on processors of different makers, and
-trajectories part at the first such bit.  So the actions of the first 100,000 transitions, on which
-the published runs were trained, are kept, and whatever else is rolled out is computed in float64.
+trajectories part at the first such bit (decision 0006).  So the actions that the medium and the
+expert policies took in their first 100,000 transitions, on which the published runs were trained,
+are kept, and whatever else is rolled out is computed in float64 and rounded to a grid.
 """
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -26,7 +28,7 @@ from offrl.data.dataset import Dataset
 from offrl.data.package import behaviour_record, policy_tensors
 from offrl.data.replay import kept_episodes, recorded_replay
 from offrl.data.rows import Rows, columns, concatenate
-from offrl.data.store import content_digest, open_dataset, write_dataset
+from offrl.data.store import content_digest, open_dataset, stored_meta, write_dataset
 from offrl.envs.vector import VectorEnv, env_spec
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, Act, one_thread
@@ -34,6 +36,7 @@ from offrl.rng import Address, address_seed, generator
 from offrl.versions import numerics
 
 REPLAY = "medium-replay"
+GRID = 2.0**16  # to an action; its multiples up to 256 are float32 numbers
 VERSION = "v0"  # of the data: a new set of policies, or of rules below, is a new version
 
 
@@ -61,12 +64,18 @@ def behaviour(robot: str, quality: str) -> Act:
 def exploring(algo: Any, tensors: Mapping[str, Tensor]) -> Act:
     """The exploring policy of an online algorithm whose acting weights are `tensors`.
 
-    Computed in float64 and rounded: the same on all processors but where a result lies within
-    about 1e-14 of the middle between two float32 numbers.
+    Actions are computed in float64 and rounded to multiples of 1 / GRID, so that a result must lie
+    within some 1e-14 of the middle between two of them for a processor's rounding to show.
     """
     doubled = {name: x.double() for name, x in tensors.items()}
     state = algo.init(generator(0, "init"))._replace(**doubled)
-    return lambda obs, noise: algo.explore(state, obs.double(), noise.double()).float()
+
+    def act(obs: Tensor, noise: Tensor) -> Tensor:
+        action = algo.explore(state, obs.double(), noise.double())
+        rounded: Tensor = (action * GRID).round() / GRID
+        return rounded.float()
+
+    return act
 
 
 def roll_out(
@@ -123,16 +132,18 @@ def _wave(policy: Act, env: VectorEnv, first: int, address: tuple[Address, ...])
 
 
 def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Dataset:
-    """`n` transitions of a robot and quality, from the cache or rolled out now.
+    """`n` transitions of a robot and quality, from the cache or made now.
 
     "medium-expert" is half of each, as in D4RL.  "medium-replay" has the length that it has: n must
-    be None, for which the others have no meaning.  The cache is addressed by the policies or the
-    replay, the simulator and the machine class, all of which the data depends on; the digest is one
-    of the bytes that came out.  Raises UserError for an n that does not fit.
+    be None, for which the others have no meaning.  The cache is addressed by the policies and the
+    kept actions, the simulator and the machine class, all that the data may depend on; the digest
+    is one of the bytes that came out.  Warns where this machine's simulator does not repeat the
+    kept actions, so that the data is not the published.  Raises UserError for an n that does not
+    fit.
     """
     record, qualities = behaviour_record(robot), mixture(robot, quality)
     made_from: dict[str, Any] = {
-        "format": "offrl-rollout-1",
+        "format": "offrl-rollout-2",
         "version": VERSION,
         "env_id": record["env_id"],
         "numerics": numerics("cpu", 1, False),
@@ -155,20 +166,42 @@ def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Da
         dataset = open_dataset(cache_root, key)
     except FileNotFoundError:
         meta = {"id": f"offrl/{robot}/{quality}-{VERSION}", "made_from": made_from}
-        data = _roll_out_mixture(robot, qualities, n) if n else recorded_replay(robot, record)
-        dataset = write_dataset(cache_root, key, data, meta)
+        anew: list[str] = []
+        if n is None:
+            data = recorded_replay(robot, record)
+        else:
+            data, anew = _mixture_data(robot, qualities, n)
+        dataset = write_dataset(cache_root, key, data, {**meta, "rolled_out_anew": anew})
+    for q in stored_meta(cache_root, key)["rolled_out_anew"]:
+        warnings.warn(
+            f"offrl/{robot}/{quality}: this machine's simulator does not repeat the published data "
+            f"of the {q} policy, which was rolled out anew; tables will not compare it with others",
+            stacklevel=2,
+        )
     return replace(dataset, digest=content_digest(cache_root, key))
 
 
 @one_thread()
-def _roll_out_mixture(robot: str, qualities: Sequence[str], n: int) -> dict[str, NDArray[Any]]:
-    """Equal shares of each quality."""
+def _mixture_data(
+    robot: str, qualities: Sequence[str], n: int
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Equal shares of each quality; those whose kept actions the simulator does not repeat."""
+    record = behaviour_record(robot)
     shares = np.diff(np.linspace(0, n, len(qualities) + 1).astype(int)).tolist()
-    parts = []
-    with closing(VectorEnv(behaviour_record(robot)["env_id"], CHUNK)) as env:
+    parts: list[dict[str, NDArray[Any]]] = []
+    anew: list[str] = []
+    with (
+        closing(VectorEnv(record["env_id"], CHUNK)) as env,
+        closing(VectorEnv(record["env_id"], 1)) as single,
+    ):
         for q, share in zip(qualities, shares, strict=True):
-            address = ("rollout", robot, q, VERSION)
-            policy = behaviour(robot, q)
-            begun = kept_episodes(robot, q, env, partial(start_seed, address), share)
-            parts.append(columns(roll_out(policy, env, address, share, begun=begun), share))
-    return concatenate(parts)
+            policy, address = behaviour(robot, q), ("rollout", robot, q, VERSION)
+            begun: list[Rows] | None = []
+            if "actions" in record["policies"][q]:
+                sha256 = record["policies"][q]["actions"]
+                kept = policy_tensors(robot, f"{q}-actions-{VERSION}", sha256)
+                begun = kept_episodes(single, kept, partial(start_seed, address), share)
+            if begun is None:
+                anew.append(q)
+            parts.append(columns(roll_out(policy, env, address, share, begun=begun or ()), share))
+    return concatenate(parts), anew

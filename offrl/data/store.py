@@ -108,8 +108,14 @@ def open_dataset(cache_root: Path, digest: str) -> Dataset:
 
 def content_digest(cache_root: Path, digest: str) -> str:
     """SHA-256 of what a stored dataset holds, whatever it was made from."""
-    meta = json.loads((cache_root / digest / "meta.json").read_text(encoding="utf-8"))
-    return digest_of(meta["columns"])
+    return digest_of(stored_meta(cache_root, digest)["columns"])
+
+
+def stored_meta(cache_root: Path, digest: str) -> dict[str, Any]:
+    """The meta.json of a stored dataset."""
+    text = (cache_root / digest / "meta.json").read_text(encoding="utf-8")
+    meta: dict[str, Any] = json.loads(text)
+    return meta
 
 
 def digest_of(described: Mapping[str, Mapping[str, object]]) -> str:
