@@ -41,6 +41,7 @@ def publish(
 ) -> None:
     """Writes offrl/policies/<robot>-{random,medium,expert,replay}.safetensors and <robot>.json.
 
+    Removes the robot's kept actions, which belong to the policies before.
     `config` is what the run was trained with, `root` the repository.  Raises UserError where no
     policy of the run has a medium return.
     """

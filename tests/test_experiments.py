@@ -10,7 +10,7 @@ from harness import cell
 
 from offrl.data.digest import sha256_file
 from offrl.data.package import behaviour_record
-from offrl.data.rollout import VERSION
+from offrl.data.rollout import ACTIONS
 from offrl.errors import UserError
 from offrl.plan import CONF, choices, plan
 
@@ -80,8 +80,8 @@ def test_the_promised_policies_are_there() -> None:
         known = behaviour_record(record.stem)
         files = {q: policy["sha256"] for q, policy in known["policies"].items()}
         for quality, policy in known["policies"].items():
-            if "actions" in policy:
-                files[f"{quality}-actions-{VERSION}"] = policy["actions"]
+            if ACTIONS in policy:
+                files[f"{quality}-{ACTIONS}"] = policy[ACTIONS]
         if "replay" in known:
             files["replay"] = known["replay"]["sha256"]
         for name, digest in files.items():

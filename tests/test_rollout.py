@@ -19,7 +19,7 @@ from offrl.data import package, rollout
 from offrl.data.dataset import Dataset
 from offrl.data.digest import sha256_file
 from offrl.data.package import behaviour_record
-from offrl.data.rollout import VERSION, behaviour, own_dataset, roll_out
+from offrl.data.rollout import ACTIONS, GRID, VERSION, behaviour, own_dataset, roll_out
 from offrl.data.rows import Rows, columns, concatenate
 from offrl.envs.vector import VectorEnv, env_spec, make_env
 from offrl.errors import UserError
@@ -214,10 +214,12 @@ def test_kept_actions_give_what_the_policy_gave(
 ) -> None:
     """Until rounding parts them: float32 policies, when the actions were kept; a grid here."""
     record = json.loads((policies / "hopper.json").read_text())
-    del record["policies"]["medium"]["actions"]
+    del record["policies"]["medium"][ACTIONS]
     (policies / "hopper.json").write_text(json.dumps(record))
     rolled = own_dataset("hopper", "medium", N, tmp_path / "cache")
     np.testing.assert_allclose(rolled.action[:10], medium.action[:10], atol=1e-3)
+    steps = rolled.action.astype(np.float64) * GRID
+    np.testing.assert_array_equal(steps, steps.round())
     assert (rolled.action != medium.action).any()
 
 
@@ -239,7 +241,7 @@ def keep(policies: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, s
     path = policies / "hopper-medium-actions-v0.safetensors"
     save_tensors(path, tensors, metadata)
     record = json.loads((policies / "hopper.json").read_text())
-    record["policies"]["medium"]["actions"] = sha256_file(path)
+    record["policies"]["medium"][ACTIONS] = sha256_file(path)
     (policies / "hopper.json").write_text(json.dumps(record))
 
 

@@ -3,8 +3,8 @@
 The policies are files of the package, each with a record of where it came from; the data is made
 on demand and cached.  Float32 products round differently on processors of different makers, and
 trajectories part at the first such bit (decision 0006).  So the actions that the medium and the
-expert policies took in their first 100,000 transitions, on which the published runs were trained,
-are kept, and whatever else is rolled out is computed in float64 and rounded to a grid.
+expert policies took in their first 100,000 transitions, on which published runs were trained, are
+kept, and whatever else is rolled out is computed in float64 and rounded to a grid.
 """
 
 import hashlib
@@ -38,6 +38,7 @@ from offrl.versions import numerics
 REPLAY = "medium-replay"
 GRID = 2.0**16  # to an action; its multiples up to 256 are float32 numbers
 VERSION = "v0"  # of the data: a new set of policies, or of rules below, is a new version
+ACTIONS = f"actions-{VERSION}"  # kept ones, in a record and a file's name: of this version alone
 
 
 def mixture(robot: str, quality: str) -> list[str]:
@@ -136,7 +137,7 @@ def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Da
 
     "medium-expert" is half of each, as in D4RL.  "medium-replay" has the length that it has: n must
     be None, for which the others have no meaning.  The cache is addressed by the policies and the
-    kept actions, the simulator and the machine class, all that the data may depend on; the digest
+    kept actions, the versions of the simulator, torch and numpy, and the machine class; the digest
     is one of the bytes that came out.  Warns where this machine's simulator does not repeat the
     kept actions, so that the data is not the published.  Raises UserError for an n that does not
     fit.
@@ -159,7 +160,7 @@ def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Da
         if n is None or n < len(qualities):
             raise UserError(f"dataset.n_transitions={n}: must be at least {len(qualities)}")
         shas = {q: record["policies"][q]["sha256"] for q in qualities}
-        kept = {q: record["policies"][q].get("actions") for q in qualities}
+        kept = {q: record["policies"][q].get(ACTIONS) for q in qualities}
         made_from |= {"policies": shas, "actions": kept, "n": n}
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
     try:
@@ -175,7 +176,7 @@ def own_dataset(robot: str, quality: str, n: int | None, cache_root: Path) -> Da
     for q in stored_meta(cache_root, key)["rolled_out_anew"]:
         warnings.warn(
             f"offrl/{robot}/{quality}: this machine's simulator does not repeat the published data "
-            f"of the {q} policy, which was rolled out anew; tables will not compare it with others",
+            f"of the {q} policy, which was rolled out anew; runs on it do not compare with others",
             stacklevel=2,
         )
     return replace(dataset, digest=content_digest(cache_root, key))
@@ -197,9 +198,8 @@ def _mixture_data(
         for q, share in zip(qualities, shares, strict=True):
             policy, address = behaviour(robot, q), ("rollout", robot, q, VERSION)
             begun: list[Rows] | None = []
-            if "actions" in record["policies"][q]:
-                sha256 = record["policies"][q]["actions"]
-                kept = policy_tensors(robot, f"{q}-actions-{VERSION}", sha256)
+            if sha256 := record["policies"][q].get(ACTIONS):
+                kept = policy_tensors(robot, f"{q}-{ACTIONS}", sha256)
                 begun = kept_episodes(single, kept, partial(start_seed, address), share)
             if begun is None:
                 anew.append(q)
