@@ -84,8 +84,8 @@ SETTINGS = {
         "algo.critic_lr=1e-3",
         # chosen on this very task: Tianshou's 1 ended at -426 on one machine.  With 1, CORL's code
         # had -434 to -498 from 5,000 to 9,000 updates on these data and networks, and -371 after
-        # 10,000; with 0 it had -151 after 5,000 (one seed each, by hand).  This learner, too, passes
-        # with 0: the test shows that it works, not that it is conservative
+        # 10,000; with 0 it had -151 after 5,000 (one seed each, by hand).  This learner passes with
+        # 0 as well: the test shows that it works, not that it is conservative
         "algo.min_q_weight=0.1",
         "algo.n_actions=4",
     ),
