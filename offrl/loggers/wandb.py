@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from offrl.loggers.interface import RunInfo, Sink
 
@@ -22,8 +23,7 @@ class Wandb:
 
 class _Sink:
     def __init__(self, settings: Wandb, run: RunInfo) -> None:
-        import wandb
-
+        wandb: Any = import_module("wandb")  # checked alike whether the extra is installed or not
         folder = Path(settings.folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
