@@ -78,8 +78,6 @@ def publish(
             "return_min": float(candidate.returns.min()),
             "return_max": float(candidate.returns.max()),
         }
-    for stale in target.glob(f"{robot}-*-actions-*.safetensors"):
-        stale.unlink()  # of the policies before
     path = target / f"{robot}-replay.safetensors"
     record = {
         "env_id": env_id,
@@ -96,6 +94,8 @@ def publish(
         "replay": publish_replay(run, path, chosen["medium"].step),
     }
     write_atomic(target / f"{robot}.json", f"{json.dumps(record, indent=1)}\n".encode())
+    for stale in target.glob(f"{robot}-*-actions-*.safetensors"):
+        stale.unlink()  # named by the record before
 
 
 def publish_replay(run: Online, path: Path, steps: int) -> dict[str, Any]:
