@@ -77,6 +77,7 @@ class Cell:
     config: dict[str, Any]  # what is hashed, as JSON
     overrides: list[str]  # what reproduces its numbers on the command line
     given: list[str]  # all overrides: also where and how it runs
+    tuned: dict[str, Any] | None  # the row of conf/tuned that the algorithm looked up
 
     @property
     def run_id(self) -> str:
@@ -155,10 +156,21 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         json.loads(json.dumps(config)),
         [o for o in overrides if _scientific(o)],
         [o for o in overrides if o.partition("=")[0] not in ACTIONS],
+        _tuned(cfg),
     )
     if "/" in cell.dirname:
         raise UserError(f"{cell.dirname}: a name in it has a slash; it is to be the run's folder")
     return cell
+
+
+def _tuned(cfg: DictConfig) -> dict[str, Any] | None:
+    """None also where the table has no such row, and the command line had to say the values."""
+    try:
+        row = cfg.tuned.row
+        values = OmegaConf.to_container(cfg.tuned[row])
+    except OmegaConfBaseException:
+        return None
+    return {"table": cfg.tuned.get("table"), "row": row, "values": values}
 
 
 def _scientific(override: str) -> bool:

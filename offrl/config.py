@@ -96,8 +96,9 @@ def _path(*keys: object) -> str:
 
 def explain(e: OmegaConfBaseException, where: str, names: list[str]) -> str:
     """One sentence for one of OmegaConf's errors: the key, what is wrong, what is allowed."""
-    inner = e.full_key or e.key
-    key = ".".join(str(k) for k in (where, inner) if k)
+    inner = str(e.full_key or e.key or "")
+    # what is interpolated is known by its place in the whole config already
+    key = inner if where and inner.startswith(f"{where}.") else _path(where, inner)
     first_line = str(e).splitlines()[0]
     _, from_resolver, said = first_line.partition(
         "UserError raised while resolving interpolation: "
@@ -113,9 +114,10 @@ def explain(e: OmegaConfBaseException, where: str, names: list[str]) -> str:
         case MissingMandatoryValue():
             return f"{key}: no value; set {key}=..."
         case InterpolationKeyError():
+            why = "; a tuned table without this cell? Add the row to conf/tuned, or"
             return (
-                f"{key}: {first_line}; a tuned table without this cell? "
-                "Add the row to conf/tuned, or set the value itself on the command line"
+                f"{key}: {first_line}{why if 'tuned' in first_line else ';'} set the value itself "
+                f"on the command line, {key}=..."
             )
         case ValidationError() if "to Integer" in first_line:
             return f"{key}: {first_line}; write integers in full, 1000000 and not 1e6"

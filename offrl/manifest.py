@@ -32,6 +32,25 @@ def state(run_dir: Path) -> tuple[str, str | None]:
         return "damaged", f"{path}: not a manifest; restore it, or remove its run directory"
 
 
+def finished(run_dir: Path, cell: Cell) -> bool:
+    """Whether there is nothing left to do: the cell is complete, on the data that it names.
+
+    Files have no part in a run's identity but their name; so the contents of a file are compared.
+    Raises UserError where they are others, unless on_mismatch=restart, and where there is no file.
+    """
+    if state(run_dir)[0] != "complete":
+        return False
+    if getattr(cell.source, "path", None) is None:
+        return True
+    known, now = read_json(run_dir / NAME)["dataset"]["digest"], cell.source.open(cell.env)
+    if now.digest != known and cell.settings.on_mismatch == "stop":
+        raise UserError(
+            f"{run_dir}: is complete, on other data of the name {now.id}: digest {known} -> "
+            f"{now.digest}. Give the file another name, or start over with on_mismatch=restart"
+        )
+    return bool(now.digest == known)
+
+
 def begun(run_dir: Path) -> Content | None:
     """The manifest of a run that this process continues, or None if there is none to continue.
 
@@ -62,6 +81,7 @@ def new(cell: Cell, task: Task, numerics: dict[str, str | int]) -> Content:
         "schema": SCHEMA,
         "run_id": cell.run_id,
         "config": cell.config,
+        "tuned": cell.tuned,
         "overrides": cell.overrides,
         "dataset": None,
         "score": {
@@ -102,5 +122,6 @@ class Clock:
 
 def write(run_dir: Path, content: Content, clock: Clock, status: str, error: str | None) -> None:
     """Brings `content` up to date and writes it.  Raises UserError where that cannot be."""
-    content |= {"status": status, "error": error, "peak_memory_mb": round(peak_memory_mb(), 1)}
+    peak = max(content.get("peak_memory_mb", 0.0), round(peak_memory_mb(), 1))  # of all processes
+    content |= {"status": status, "error": error, "peak_memory_mb": peak}
     write_json(run_dir / NAME, content | clock.columns(content["step"]))

@@ -34,6 +34,7 @@ class Plan:
     cells: list[Cell]  # of a search: the one around which it searches
     sweep: bool
     search: Search | None = None
+    overrides: tuple[str, ...] = ()  # of a sweep: those to launch Hydra with, for the given ones
 
 
 def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
@@ -46,20 +47,54 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
         parsed = [_parse(parser, o) for o in overrides]
         swept = [o.input_line for o in parsed if o.is_sweep_override()]
         fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
-        cfg = _compose(fixed, with_hydra=True)
+        cfg = _compose([o for o in fixed if not _of_a_choice(o)], with_hydra=True)
         if not multirun and cfg.hydra.mode != RunMode.MULTIRUN:
             if swept:
                 raise UserError(f"{swept[0]}: several values make a sweep; add -m")
-            return Plan([make_cell(_plain(cfg), overrides)], False)
+            return Plan([make_cell(_plain(_compose(fixed)), overrides)], False)
         if cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
-            return Plan([make_cell(_plain(cfg), fixed)], True, _search(cfg, parsed))
+            return Plan([make_cell(_plain(_compose(fixed)), fixed)], True, _search(cfg, parsed))
         for o in parsed:
             if o.is_sweep_override() and not o.is_discrete_sweep():
                 raise UserError(f"{o.input_line}: list the values, as in {o.key_or_group}=1,2")
         params = [f"{k}={v}" for k, v in (cfg.hydra.sweeper.params or {}).items()]
-        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
-        cells = {c.run_id: c for c in map(make_cell, _compose_all(jobs), jobs)}
-    return Plan(list(cells.values()), True)
+        launched = _late(parsed)
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *launched]), None)
+        cells: dict[str, Cell] = {}
+        for cell in map(make_cell, _compose_all(jobs), jobs):
+            _require_same_file(cells.setdefault(cell.run_id, cell), cell)
+    return Plan(list(cells.values()), True, overrides=tuple(launched))
+
+
+def _late(overrides: Sequence[Override]) -> list[str]:
+    """The same sweep, in which Hydra looks for keys of a choice in its jobs alone.
+
+    It composes a sweep's fixed overrides without the swept ones, too, and would look for
+    `algo.min_q_weight` in the default algorithm: as a sweep of one value it is no fixed one.
+    """
+    lines = [o.input_line or "" for o in overrides]
+    return [
+        "{}=choice({})".format(*line.split("=", 1))
+        if _of_a_choice(line) and not o.is_sweep_override()
+        else line
+        for line, o in zip(lines, overrides, strict=True)
+    ]
+
+
+def _of_a_choice(override: str) -> bool:
+    """Whether it sets a key that a choice brings: `algo.alpha=1` needs an algorithm that has it."""
+    group, dot, _ = override.partition("=")[0].partition(".")
+    return bool(dot) and (CONF / group).is_dir()
+
+
+def _require_same_file(a: Cell, b: Cell) -> None:
+    """UserError for two files of one name: the path of a file is no part of a run's identity."""
+    paths = [getattr(c.source, "path", None) for c in (a, b)]
+    if paths[0] != paths[1]:
+        raise UserError(
+            f"dataset.path={paths[0]},{paths[1]}: both make the run {a.dirname}, for a run's data "
+            "is known by its name; give the files different names"
+        )
 
 
 def _search(cfg: DictConfig, overrides: Sequence[Override]) -> Search:

@@ -40,7 +40,7 @@ from offrl.policy import save_policy
 from offrl.record import EvalRow, Records
 from offrl.rng import generator
 from offrl.sources import Game, Robot, Task
-from offrl.versions import mismatch, numerics
+from offrl.versions import code, mismatch, numerics, reset_peak_memory
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def run(cell: Cell) -> Outcome:
     """Runs a cell to its end.  Never raises: a failure is an outcome, and never ends a sweep."""
     run_dir = run_dir_of(cell)
     try:
-        if status(cell) == "complete" and holder(run_dir) is None:
+        if manifest.finished(run_dir, cell) and holder(run_dir) is None:
             return Outcome("complete", run_dir)
         _require_device(cell)
         require_out(cell)
@@ -76,7 +76,7 @@ def run(cell: Cell) -> Outcome:
                 by = holder(run_dir) or {"host": "unknown", "pid": "unknown"}
                 why = f"another process runs it: {by['host']}, process {by['pid']}"
                 return Outcome("claimed", run_dir, why)
-            if status(cell) == "complete":  # since just now, or killed while it cleaned up
+            if manifest.finished(run_dir, cell):  # since just now, or killed while it cleaned up
                 checkpoint.remove(run_dir)
                 return Outcome("complete", run_dir)
             return _Run(cell, run_dir, mine).finish()
@@ -118,7 +118,8 @@ class _Run:
         self.task: Task = cell.source.task(cell.env)
         self.device = torch.device(cell.runtime.device)
         simulator = SIMULATOR if isinstance(cell.env, Game) else ()
-        self.numerics = numerics(self.device, cell.runtime.threads, compiles(cell), simulator)
+        threads = cell.runtime.threads
+        self.numerics = numerics(self.device, threads, compiles(cell), simulator) | {"code": code()}
         for name in (manifest.NAME, "*.csv", "*.safetensors"):
             remove_leftovers(run_dir, name)
         begun = manifest.begun(run_dir)
@@ -140,6 +141,7 @@ class _Run:
     def finish(self) -> Outcome:
         """Trains to the end and writes the status, whatever it is."""
         reproducible(self.cell.runtime.threads)
+        reset_peak_memory()
         try:
             self._expect("numerics", mismatch(self.manifest["numerics"], self.numerics))
             self._train()

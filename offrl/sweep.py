@@ -64,6 +64,8 @@ def _command(launch: Callable[[], object], args: Namespace) -> int:
     if work.search is not None:
         done = _search(launch, work.cells[0], work.search)
     elif work.sweep:
+        launched = dict(zip(args.overrides, work.overrides, strict=True))
+        sys.argv[1:] = [launched.get(a, a) for a in sys.argv[1:]]  # Hydra reads them there
         done = _sweep(launch, work.cells)
     else:
         done = _single(launch, work.cells[0])
@@ -107,9 +109,10 @@ def _dry_run(cells: "Sequence[Cell]") -> int:
 
 def _sweep(launch: Callable[[], object], cells: "Sequence[Cell]") -> int:
     """Launches what is not complete, and once more what was killed; waits for what others run."""
+    from offrl.manifest import finished
     from offrl.run import require_out, run_dir_of, status
 
-    todo = [c for c in cells if status(c) != "complete"]
+    todo = [c for c in cells if not finished(run_dir_of(c), c)]
     print(f"{len(cells)} cells, {len(cells) - len(todo)} complete already", file=sys.stderr)
     for cell in todo:
         require_out(cell)

@@ -1,6 +1,7 @@
 """What a run was made with: packages, code, machine; and whether that is still so."""
 
 import contextlib
+import hashlib
 import os
 import platform
 import resource
@@ -16,6 +17,8 @@ import torch
 # those that can move the last bit of a number, and those that matter for reading a run
 NUMERIC = ("torch", "numpy", "gymnasium", "mujoco")
 PACKAGES = (*NUMERIC, "ale-py", "offrl", "hydra-core", "omegaconf", "h5py", "pandas", "safetensors")
+_PACKAGE = Path(__file__).resolve().parent
+_NO_NUMBERS = ("report", "loggers")  # what only shows them
 
 
 def numerics(
@@ -38,6 +41,17 @@ def numerics(
         "threads": threads,
         **{name: _version(name) for name in (*NUMERIC, *simulator)},
     }
+
+
+@cache
+def code() -> str:
+    """12 hex digits of the package's source, but for what only shows numbers."""
+    sha = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        name = path.relative_to(_PACKAGE)
+        if name.parts[0] not in _NO_NUMBERS:
+            sha.update(f"{name.as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return sha.hexdigest()[:12]
 
 
 @cache
@@ -80,8 +94,14 @@ def git_state(root: Path) -> dict[str, str | bool | None]:
     }
 
 
+def reset_peak_memory() -> None:
+    """Lets peak_memory_mb() begin anew; on Linux only."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_mb() -> float:
-    """The most memory that this process has held so far, in MiB."""
+    """The most memory that this process has held since reset_peak_memory(), in MiB."""
     with contextlib.suppress(OSError, StopIteration):
         # on Linux, because getrusage begins with the peak of the process that started this one
         status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()

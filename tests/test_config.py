@@ -82,6 +82,15 @@ WRONG = [
     (["-m", "n_updates=10,1e1"], ["n_updates", "1e6"]),
     (["-m", "n_updates=10,15"], ["n_updates=15", "multiple of algo.period=2"]),
     (["-m", "gamma=interval(0,1)"], ["gamma=interval(0,1)", "gamma=1,2"]),
+    (["-m", "algo=bc,td3_bc", "algo.alpha=1"], ["algo.alpha: unknown key; algo has name", "lr"]),
+    # a file is known by its name
+    (
+        ["-m", "algo=bc", "dataset=file", "dataset.path=a/x.hdf5,b/x.hdf5"],
+        ["dataset.path=a/x.hdf5,b/x.hdf5", "bc_hopper_file-x", "different names"],
+    ),
+    # interpolations
+    (["algo.alpha=${beta}"], ["offrl: algo.alpha: ", "'beta' not found", "algo.alpha=..."]),
+    (["env=pong", "dataset=file", "dataset.path=x"], ["offrl: dataset.env_id: ", "env.task"]),
 ]
 
 
@@ -157,10 +166,19 @@ def test_tuned_values(path: str) -> None:
     assert "tuned" not in with_hyphen.config
 
 
+def test_a_run_says_which_row_it_was_tuned_by(path: str) -> None:
+    values = {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01}
+    row = {"table": "rebrac", "row": "hopper/medium", "values": values}
+    assert cell("algo=rebrac").tuned == row
+    assert cell("algo=rebrac", "algo.actor_bc_coef=1").tuned == row  # what was set is in the config
+    assert cell("algo=bc").tuned is None
+    assert cell(path, "algo=tuned_bc", "dataset=offrl/expert", "algo.lr=4e-3").tuned is None
+
+
 def test_a_missing_tuned_cell_is_refused(train: Train, path: str) -> None:
     done = train(path, "algo=tuned_bc", "dataset=offrl/expert")
     assert done.code == 1
-    for word in ("algo.lr", "offrl/hopper/expert", "conf/tuned", "command line"):
+    for word in ("offrl: algo.lr: ", "offrl/hopper/expert", "conf/tuned", "command line"):
         assert word in done.err
     assert list(Path.cwd().iterdir()) == []
 

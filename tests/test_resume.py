@@ -191,6 +191,39 @@ def test_data_that_changed_under_a_run(tmp_path: Path) -> None:
     assert results(run_dir) == results(complete(tiny(data, tmp_path / "whole")))
 
 
+def test_data_that_changed_under_a_complete_run(tmp_path: Path) -> None:
+    data = write_robot(tmp_path / "d.hdf5", seed=0)
+    run_dir = complete(tiny(data, tmp_path / "o"))
+    old, kept = manifest(run_dir)["dataset"]["digest"], results(run_dir)
+    elsewhere = write_robot(tmp_path / "copies" / "d.hdf5", seed=0)
+    assert complete(tiny(elsewhere, tmp_path / "o")) == run_dir  # where it lies does not matter
+
+    write_robot(elsewhere, seed=1)
+    outcome = run(tiny(elsewhere, tmp_path / "o"))
+    assert outcome.status == "failed"
+    for word in (str(run_dir), old, "another name", "on_mismatch=restart"):
+        assert word in outcome.message
+    assert results(run_dir) == kept
+    assert "no such file" in run(tiny(tmp_path / "absent" / "d.hdf5", tmp_path / "o")).message
+
+    over = tiny(elsewhere, tmp_path / "o", "on_mismatch=restart")
+    assert complete(over) == run_dir
+    assert manifest(run_dir)["dataset"]["digest"] != old
+    assert results(run_dir) == results(complete(tiny(elsewhere, tmp_path / "whole")))
+
+
+def test_other_code_stops_the_run(
+    hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = tiny(hopper, tmp_path)
+    interrupted(c, 6)
+    monkeypatch.setattr("offrl.run.code", lambda: "edited")
+    outcome = run(c)
+    assert outcome.status == "failed"
+    assert "-> edited" in outcome.message
+    assert "on_mismatch=restart" in outcome.message
+
+
 def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

@@ -215,6 +215,29 @@ def test_a_sweep_continues_what_was_interrupted(train: Train, hopper: Path, tmp_
     assert whole.code == 0
 
 
+def test_a_key_that_only_the_swept_choices_have(train: Train, hopper: Path) -> None:
+    """The default algorithm has no `lr`; Hydra composes it before its jobs."""
+    args = (*TINY[1:], SMALL_NET, "dataset=file", f"dataset.path={hopper}", "algo.lr=2e-3")
+    done = train("-m", "algo=bc,bc_seed", *args)
+    assert (done.code, "2 of 2 cells complete" in done.err) == (0, True)
+    for line in done.out.splitlines():
+        content = manifest(Path(line))
+        assert content["config"]["algo"]["lr"] == 2e-3
+        assert "algo.lr=2e-3" in content["overrides"]
+
+
+def test_a_file_that_changed_stops_a_sweep(train: Train, tmp_path: Path) -> None:
+    data = write_robot(tmp_path / "d.hdf5", seed=0)
+    sweep = ("-m", *TINY, SMALL_NET, "dataset=file", f"dataset.path={data}", "seeds=[0],[1]")
+    assert train(*sweep).code == 0
+    write_robot(data, seed=1)
+    done = train(*sweep)
+    assert (done.code, done.out) == (1, "")
+    assert "on_mismatch=restart" in done.err
+    over = train(*sweep, "on_mismatch=restart")
+    assert (over.code, "2 of 2 cells complete" in over.err) == (0, True)
+
+
 def test_a_damaged_manifest_does_not_end_a_sweep(
     train: Train, hopper: Path, tmp_path: Path
 ) -> None:

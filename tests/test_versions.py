@@ -112,12 +112,29 @@ def test_versions() -> None:
     assert versions._version("no-such-package") == "absent"
 
 
+def test_the_code_is_what_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "_PACKAGE", tmp_path)
+    found = set()
+    for name, text in (("loop.py", "1"), ("loop.py", "2"), ("algos/bc.py", "1"), ("bc.py", "1")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        found.add(versions.code.__wrapped__())
+    assert len(found) == 4
+    for name in ("report/rows.py", "loggers/csv.py", "README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+        assert versions.code.__wrapped__() in found
+
+
 def test_peak_memory_grows_with_what_is_held() -> None:
     code = (
-        "from offrl.versions import peak_memory_mb; before = peak_memory_mb()\n"
-        "x = bytearray(b'1') * (200 * 2**20); print(before, peak_memory_mb() - before)"
+        "from offrl.versions import peak_memory_mb, reset_peak_memory; before = peak_memory_mb()\n"
+        "x = bytearray(b'1') * (200 * 2**20); print(before, peak_memory_mb() - before)\n"
+        "del x; reset_peak_memory(); print(peak_memory_mb() - before)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, grown = map(float, run.stdout.split())
+    before, grown, left = map(float, run.stdout.split())
     assert 50 < before < 5000
     assert 150 < grown < 300
+    if sys.platform == "linux":
+        assert left < 50
