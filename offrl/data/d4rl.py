@@ -8,6 +8,7 @@ time-out wins over a terminal.  What it loses there, the episode boundaries, is 
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from offrl.atomic import write_atomic
 from offrl.data.dataset import Dataset
 from offrl.data.digest import sha256_file
-from offrl.data.hdf5 import Rows, check_actions, read_rows
+from offrl.data.hdf5 import Rows, check_actions, check_order, read_rows
 from offrl.data.store import Columns, open_dataset, write_dataset
 from offrl.errors import UserError
 
@@ -54,7 +55,9 @@ def unpack_hdf5(
         if not (cache_root / digest).is_dir():
             rows = read_rows(path, max_action, n_actions, with_next=keep_timeouts)
             columns = (
-                _every_row(rows) if keep_timeouts else _qlearning(path, rows, max_episode_steps)
+                _every_row(path, rows)
+                if keep_timeouts
+                else _qlearning(path, rows, max_episode_steps)
             )
             del rows  # the columns hold what they need: the rest need not be in memory twice
             meta = {"id": dataset_id, "source": path.name, "source_sha256": source, **view}
@@ -95,6 +98,14 @@ def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
     timeouts = rows.timeouts
     if timeouts is None:
         timeouts = _counted_timeouts(rows.terminals, max_episode_steps)
+        if timeouts.any():
+            print(
+                f"{path}: has no 'timeouts': {timeouts.sum()} episode(s) without a terminal are "
+                f"cut at the environment's limit of {max_episode_steps} steps; if they ended "
+                "elsewhere, add 'timeouts' [N], true in an episode's last row",
+                file=sys.stderr,
+            )
+    check_order(path, rows, rows.terminals | timeouts)
     emitted = ~timeouts
     emitted[-1] = False
     index = np.flatnonzero(emitted)
@@ -114,10 +125,11 @@ def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
     }
 
 
-def _every_row(rows: Rows) -> Columns:
+def _every_row(path: Path, rows: Rows) -> Columns:
     observations, following = rows.observations, rows.next_observations
     assert following is not None  # as read_rows(with_next=True) promises
     assert rows.timeouts is not None
+    check_order(path, rows, rows.terminals | rows.timeouts)
     n = len(observations)
     next_index = np.arange(1, n + 1)
     # Where the next row is not this row's successor, the successor is stored at the end.
