@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))  # a clone works uninstalled
 @hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
 def main(cfg: DictConfig) -> None:
     from offrl import behaviour, behaviour_game
+    from offrl.compiler import HAS_COMPILER
     from offrl.config import explain
     from offrl.engine import reproducible
     from offrl.errors import UserError
@@ -34,6 +35,9 @@ def main(cfg: DictConfig) -> None:
         if type(cfg.threads) is not int or cfg.threads < 1:
             raise UserError(f"threads={cfg.threads}: must be a whole number, at least 1")
         reproducible(cfg.threads)
+        if cfg.compile and not HAS_COMPILER:
+            say("compile=true: no C++ compiler was found (CXX, else g++); training without")
+            cfg.compile = False  # what settings.json and records say, too
         try:
             config: Any = OmegaConf.to_container(cfg, resolve=True)
         except OmegaConfBaseException as e:

@@ -97,7 +97,8 @@ class D4RL:
         info = d4rl_info(env.name, self.quality)
         path = d4rl_file(info.dataset_id, self.mirrors)
         return unpack_hdf5(
-            path, self.id(env), cache_dir(), info.max_episode_steps, self.keep_timeouts
+            *(path, self.id(env), cache_dir(), info.max_episode_steps, self.keep_timeouts),
+            published=info.sha256,
         )
 
 

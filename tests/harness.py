@@ -42,12 +42,16 @@ class Finished(NamedTuple):
 Train = Callable[..., Finished]  # the fixture of conftest.py
 
 
-def write_robot(path: Path, env_id: str = "Hopper-v4", n: int = 600, seed: int = 0) -> Path:
-    """Random actions in episodes of 40 rows, however they end; every third one by a time-out."""
+def write_robot(
+    path: Path, env_id: str = "Hopper-v4", n: int = 600, seed: int = 0, scale: float = 0.9
+) -> Path:
+    """Random actions, up to `scale`, in episodes of 40 rows, however they end; every third one by
+    a time-out.
+    """
     g = np.random.default_rng(seed)
     env = make_env(env_id)
     rows: dict[str, list[Any]] = {"observations": [], "next_observations": [], "rewards": []}
-    actions = g.uniform(-0.9, 0.9, (n, env_spec(env_id).action_dim)).astype(np.float32)
+    actions = g.uniform(-scale, scale, (n, env_spec(env_id).action_dim)).astype(np.float32)
     for i, action in enumerate(actions):
         if i % 40 == 0:
             obs, _ = env.reset(seed=int(g.integers(1 << 31)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from harness import ROOT, killed_at_write
 
-from offrl import behaviour
+from offrl import behaviour, compiler, engine
 from offrl.algos.sac import SAC
 from offrl.checkpoint import load_tensors
 from offrl.claim import claim
@@ -159,6 +159,24 @@ def test_collect(
 
     code = collect(monkeypatch, *COLLECT, "out=o", "seed=1")
     assert "seed: 0 -> 1" in str(code)
+
+
+def test_collect_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It trains eagerly and says so, as train.py does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compiler, "HAS_COMPILER", False)
+
+    def unwanted(*_: object, **__: object) -> None:
+        raise AssertionError("it was compiled")
+
+    monkeypatch.setattr(engine, "compiled", unwanted)
+    assert collect(monkeypatch, *COLLECT, "compile=true", "out=o") == 0
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("compile=true: no C++ compiler was found")
+    assert json.loads((tmp_path / "o" / "settings.json").read_text())["compile"] is False
+    assert collect(monkeypatch, *COLLECT, "out=o") == 0  # the same training
 
 
 def test_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from offrl.envs.interface import EnvSpec
 from offrl.envs.vector import VectorEnv, env_spec, make_env
@@ -23,6 +23,15 @@ class Odd(gymnasium.Env[Any, Any]):
         self.action_space = Box(np.float32(low), np.float32(high))
 
 
+class Counting(Odd):
+    """Discrete actions, counted from somewhere."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__(-1, 1)
+        self.action_space = Discrete(3, start=start)
+
+
+gymnasium.register("CountingTest-v0", lambda **kw: Counting(**kw), max_episode_steps=5)
 gymnasium.register("OddTest-v0", lambda **kw: Odd(**kw), max_episode_steps=5)
 gymnasium.register("EndlessTest-v0", lambda **kw: Odd(**kw))
 
@@ -55,6 +64,12 @@ def test_environments_that_moved_away_and_unknown_settings_are_named() -> None:
 def test_unequal_action_bounds_are_refused(low: list[float], high: list[float]) -> None:
     with pytest.raises(UserError, match="environment OddTest-v0: actions lie in"):
         env_spec("OddTest-v0", {"low": low, "high": high})
+
+
+def test_discrete_actions_count_from_zero() -> None:
+    assert env_spec("CountingTest-v0", {"start": 0}).action_dim == 3
+    with pytest.raises(UserError, match=r"CountingTest-v0: .*counted from 1; .* from 0"):
+        env_spec("CountingTest-v0", {"start": 1})
 
 
 def test_other_spaces_are_refused() -> None:

@@ -10,7 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from offrl.data.memory import require_disk
 from offrl.types import Spec, Transition
+
+_STATES, _ROWS = "states.bin", "rows.bin"
+_REMEDY = "free some space, choose another out, or take fewer train_steps"
 
 
 class Counts(NamedTuple):
@@ -33,6 +37,8 @@ class ReplayBuffer:
     the sum has fewer terms, as in offrl.data.transitions.  Sampling sees the last `capacity` rows.
     An observation of shape [k, h, w] is a stack of the last k frames; the first one of an episode
     is repeated.
+
+    Raises UserError where `folder` has no room for n_steps.
     """
 
     def __init__(
@@ -50,11 +56,17 @@ class ReplayBuffer:
             ("reward", np.float32),
             ("discount", np.float32),
         ]
-        # every step leaves a state, and so does every reset: sparse files, filled as far as needed
-        self._states = _mapped(
-            folder / "states.bin", np.uint8 if image else np.float32, shape, 2 * n_steps + n_envs
+        dtype = np.uint8 if image else np.float32
+        state = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        # a full disk would be a bus error, far from here; what is written is there already
+        needed = (n_steps + n_envs) * state + n_steps * np.dtype(rows).itemsize
+        written = sum(
+            p.stat().st_blocks * 512 for p in (folder / _STATES, folder / _ROWS) if p.exists()
         )
-        self._rows = _mapped(folder / "rows.bin", np.dtype(rows), (), n_steps)
+        require_disk(folder, max(0, needed - written), f"a replay of {n_steps} steps", _REMEDY)
+        # every step leaves a state, and so does every reset: sparse files, filled as far as needed
+        self._states = _mapped(folder / _STATES, dtype, shape, 2 * n_steps + n_envs)
+        self._rows = _mapped(folder / _ROWS, np.dtype(rows), (), n_steps)
         self._state_tensor = torch.from_numpy(self._states)
         self.n_states = self.n_rows = 0
         self._now: list[tuple[int, ...]] = [()] * n_envs

@@ -8,6 +8,7 @@ time-out wins over a terminal.  What it loses there, the episode boundaries, is 
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from offrl.atomic import write_atomic
 from offrl.data.dataset import Dataset
 from offrl.data.digest import sha256_file
-from offrl.data.hdf5 import Rows, check_actions, read_rows
+from offrl.data.hdf5 import Rows, check_actions, check_order, read_rows
 from offrl.data.store import Columns, open_dataset, write_dataset
 from offrl.errors import UserError
 
@@ -34,6 +35,7 @@ def unpack_hdf5(
     keep_timeouts: bool = False,
     max_action: float = 1.0,
     n_actions: int | None = None,
+    published: str | None = None,
 ) -> Dataset:
     """The dataset of a file, unpacked under `cache_root` the first time and mapped afterwards.
 
@@ -41,26 +43,35 @@ def unpack_hdf5(
     keep_timeouts: every row is a transition with its true next observation, instead of D4RL's
     view; needs `next_observations` and `timeouts`.
     n_actions: if given, actions are whole numbers [N] from 0 to n_actions - 1.
+    published: if given, the SHA-256 that the file must have.
     Raises UserError if the file or the cache is unusable; then nothing has been written.
     """
     view = {"view": _VIEW, "timeouts": keep_timeouts, "max_episode_steps": max_episode_steps}
     if n_actions is not None:
         view["discrete"] = True
     entry = _entry(path, cache_root, view)
-    digest = _known(entry, cache_root)
-    if digest is None:
-        source = sha256_file(path)
-        digest = _sha256({"source": source, **view})
+    known = _known(entry, cache_root, view)
+    source = known or sha256_file(path)
+    if published not in (None, source):
+        raise UserError(
+            f"{path}: is not the file that D4RL published as {dataset_id}, with which scores are "
+            f"compared: its SHA-256 is {source}, D4RL's is {published}.  Remove it, and it is "
+            "downloaded; or use it under a name of its own: dataset=file dataset.path=..."
+        )
+    digest = _digest(source, view)
+    if known is None:
         if not (cache_root / digest).is_dir():
             rows = read_rows(path, max_action, n_actions, with_next=keep_timeouts)
             columns = (
-                _every_row(rows) if keep_timeouts else _qlearning(path, rows, max_episode_steps)
+                _every_row(path, rows)
+                if keep_timeouts
+                else _qlearning(path, rows, max_episode_steps)
             )
             del rows  # the columns hold what they need: the rest need not be in memory twice
             meta = {"id": dataset_id, "source": path.name, "source_sha256": source, **view}
             write_dataset(cache_root, digest, columns, meta)
         entry.parent.mkdir(exist_ok=True)
-        write_atomic(entry, json.dumps({"path": str(path.resolve()), "digest": digest}).encode())
+        write_atomic(entry, json.dumps({"path": str(path.resolve()), "source": source}).encode())
     dataset = open_dataset(cache_root, digest)
     # the bounds are not part of the view
     check_actions(str(path), dataset.action, max_action, n_actions)
@@ -68,7 +79,7 @@ def unpack_hdf5(
 
 
 def _entry(path: Path, cache_root: Path, view: Mapping[str, object]) -> Path:
-    """The index file that maps this state of the source to a digest, without hashing it."""
+    """The index file that knows the SHA-256 of this state of the source, without hashing it."""
     try:
         stat = path.stat()
     except OSError as e:
@@ -79,12 +90,19 @@ def _entry(path: Path, cache_root: Path, view: Mapping[str, object]) -> Path:
     return cache_root / "index" / f"{_sha256(key)}.json"
 
 
-def _known(entry: Path, cache_root: Path) -> str | None:
+def _known(entry: Path, cache_root: Path, view: Mapping[str, object]) -> str | None:
+    """The source's SHA-256, if its view is in the cache."""
     try:
-        digest = json.loads(entry.read_text(encoding="utf-8"))["digest"]
+        source = json.loads(entry.read_text(encoding="utf-8"))["source"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return digest if isinstance(digest, str) and (cache_root / digest).is_dir() else None
+    if not isinstance(source, str) or not (cache_root / _digest(source, view)).is_dir():
+        return None
+    return source
+
+
+def _digest(source: str, view: Mapping[str, object]) -> str:
+    return _sha256({"source": source, **view})
 
 
 def _sha256(value: Mapping[str, object]) -> str:
@@ -95,6 +113,14 @@ def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
     timeouts = rows.timeouts
     if timeouts is None:
         timeouts = _counted_timeouts(rows.terminals, max_episode_steps)
+        if timeouts.any():
+            print(
+                f"{path}: has no 'timeouts': {timeouts.sum()} episode(s) without a terminal are "
+                f"cut at the environment's limit of {max_episode_steps} steps; if they ended "
+                "elsewhere, add 'timeouts' [N], true in an episode's last row",
+                file=sys.stderr,
+            )
+    check_order(path, rows, rows.terminals | timeouts)
     emitted = ~timeouts
     emitted[-1] = False
     index = np.flatnonzero(emitted)
@@ -114,10 +140,11 @@ def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
     }
 
 
-def _every_row(rows: Rows) -> Columns:
+def _every_row(path: Path, rows: Rows) -> Columns:
     observations, following = rows.observations, rows.next_observations
     assert following is not None  # as read_rows(with_next=True) promises
     assert rows.timeouts is not None
+    check_order(path, rows, rows.terminals | rows.timeouts)
     n = len(observations)
     next_index = np.arange(1, n + 1)
     # Where the next row is not this row's successor, the successor is stored at the end.

@@ -11,6 +11,9 @@ from offrl.errors import UserError
 
 # Actions that were clipped in another precision may exceed the bound by a rounding error.
 _BOUND_TOLERANCE = 1e-6
+# Stored successors and the next rows' observations agree to a rounding error; a few may not, where
+# an end is not flagged, as after D4RL's count of rows in a file without time-outs.
+_SUCCESSOR_TOLERANCE, _APART = 1e-4, 0.01
 _LAYOUT = "observations [N, D], actions [N, A] (discrete ones [N]), rewards [N], terminals [N]"
 
 
@@ -26,7 +29,7 @@ class Rows(NamedTuple):
 
 
 def read_rows(path: Path, max_action: float, n_actions: int | None, with_next: bool) -> Rows:
-    """Every row of the file.  `with_next` also reads (and requires) next_observations, timeouts.
+    """Every row of the file.  `with_next` requires next_observations and timeouts.
 
     Actions lie in [-max_action, max_action]^A, or are discrete, n_actions of them.
 
@@ -46,7 +49,9 @@ def read_rows(path: Path, max_action: float, n_actions: int | None, with_next: b
             check_actions(str(path), actions, max_action, n_actions)
             return Rows(
                 observations,
-                _next_observations(path, f, observations.shape) if with_next else None,
+                _next_observations(path, f, observations.shape)
+                if with_next or "next_observations" in f
+                else None,
                 actions,
                 _floats(path, f, "rewards", ndim=1, n=n),
                 _flags(path, f, "terminals", n),
@@ -78,6 +83,30 @@ def check_actions(
         raise UserError(
             f"{where}: 'actions' row {row} is {actions[row].tolist()}, "
             f"outside the environment's bounds [-{max_action:g}, {max_action:g}]"
+        )
+
+
+def check_order(path: Path, rows: Rows, ends: NDArray[np.bool_]) -> None:
+    """UserError if, between the `ends` [N] of episodes, rows do not follow each other.
+
+    Only a file that stores next_observations shows it: a replay buffer written out in the order in
+    which it was sampled, or row by row from several environments at once.
+    """
+    following = rows.next_observations
+    if following is None:
+        return
+    gap = np.abs(following[:-1] - rows.observations[1:])
+    close = _SUCCESSOR_TOLERANCE * (1 + np.abs(following[:-1]))
+    apart = (gap > close).any(axis=1)[~ends[:-1]]
+    if len(apart) and apart.mean() > _APART:
+        first = int(np.flatnonzero(~ends[:-1])[apart.argmax()])
+        raise UserError(
+            f"{path}: 'next_observations' of {apart.sum()} in {len(apart)} rows inside episodes is "
+            f"not the next row's observation (first: row {first}): episodes are read off the order "
+            "of rows.  Write the rows in order of time, with every episode's last one flagged in "
+            "'terminals' or 'timeouts'; if their order is lost, flag every row in 'timeouts' and "
+            "set dataset.keep_timeouts=true, which takes the stored successors (but knows no "
+            "returns and next actions then, which cal_ql and rebrac need)"
         )
 
 

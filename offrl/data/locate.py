@@ -12,6 +12,7 @@ from typing import NamedTuple
 import h5py
 
 from offrl.atomic import write_atomic
+from offrl.data.digest import sha256_file
 from offrl.data.download import fetch
 from offrl.errors import UserError
 
@@ -28,6 +29,7 @@ class D4RLInfo(NamedTuple):
     ref_max: float
     env_id: str  # "Hopper-v4"
     max_episode_steps: int
+    sha256: str  # of its file
 
 
 def d4rl_info(env_name: str, quality: str) -> D4RLInfo:
@@ -48,6 +50,7 @@ def d4rl_info(env_name: str, quality: str) -> D4RLInfo:
         float(row["ref_max"]),
         row["env_id"],
         int(row["max_episode_steps"]),
+        _sha256s()[row["dataset_id"]],
     )
 
 
@@ -55,8 +58,9 @@ def d4rl_file(dataset_id: str, mirrors: Sequence[str] = ()) -> Path:
     """The local HDF5 file of a D4RL id ("hopper-medium-v2"), downloaded if it is nowhere.
 
     It is looked for in <cache>/d4rl, then in D4RL's own folder (D4RL_DATASET_DIR, else
-    ~/.d4rl/datasets).  `mirrors` are base URLs, tried before D4RL's server.  The SHA-256 of a
-    downloaded file is recorded beside it.  Raises UserError if it cannot be had.
+    ~/.d4rl/datasets).  `mirrors` are base URLs, tried before D4RL's server; what is not D4RL's file
+    is not taken from them.  The SHA-256 of a downloaded file is recorded beside it.  Raises
+    UserError if it cannot be had.
     """
     row = _references().get(dataset_id)
     if row is None:
@@ -68,7 +72,12 @@ def d4rl_file(dataset_id: str, mirrors: Sequence[str] = ()) -> Path:
             return path
     target = cache_dir() / "d4rl" / name
     urls = [*(f"{m.rstrip('/')}/{name}" for m in mirrors), row["url"]]
-    digest = fetch(urls, target, h5py.is_hdf5)
+    published = _sha256s().get(dataset_id)  # known of the suite's datasets
+
+    def valid(path: Path) -> bool:
+        return h5py.is_hdf5(path) and published in (None, sha256_file(path))
+
+    digest = fetch(urls, target, valid)
     write_atomic(target.with_name(name + ".sha256"), f"{digest}  {name}\n".encode())
     return target
 
@@ -98,5 +107,14 @@ def _cache_path() -> Path:
 
 @cache
 def _references() -> dict[str, dict[str, str]]:
-    text = resources.files("offrl.reference").joinpath("d4rl_refs.csv").read_text(encoding="utf-8")
-    return {row["dataset_id"]: row for row in csv.DictReader(text.splitlines())}
+    return {row["dataset_id"]: row for row in _rows("d4rl_refs.csv")}
+
+
+@cache
+def _sha256s() -> dict[str, str]:
+    return {row["dataset_id"]: row["sha256"] for row in _rows("d4rl_files.csv")}
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = resources.files("offrl.reference").joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))

@@ -118,6 +118,11 @@ def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
     if not isinstance(obs, Box):
         raise UserError(f"environment {env_id}: observations are {obs}, not a Box")
     if isinstance(action, Discrete):
+        if action.start != 0:
+            raise UserError(
+                f"environment {env_id}: actions are {action}, counted from {action.start}; the "
+                "algorithms count them from 0 (shift them in a wrapper)"
+            )
         return EnvSpec(obs.shape, int(action.n), 0.0, False)
     if not isinstance(action, Box) or len(action.shape) != 1:
         raise UserError(f"environment {env_id}: actions are {action}, not a Box of one dimension")

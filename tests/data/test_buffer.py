@@ -1,13 +1,18 @@
 """The growing data of an online learner."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 from offrl.data.buffer import ReplayBuffer
+from offrl.errors import UserError
 from offrl.types import Spec, Transition
 
 PIXELS = Spec((4, 84, 84), 3, 0.0, 8)
@@ -124,3 +129,23 @@ def test_what_came_after_a_checkpoint_is_forgotten(tmp_path: Path) -> None:
     again.add(0, 0, 3.0, frames(7, 7, 7, 8), True)
     assert everything(again).reward.tolist() == [1.0, 3.0]
     assert values(everything(again).obs) == [[0, 0, 0, 0], [7, 7, 7, 7]]
+
+
+def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse files fit anywhere, and writing to them kills the process where the disk is full."""
+
+    def free(n: int) -> Callable[[Path], SimpleNamespace]:
+        return lambda _: SimpleNamespace(free=n)
+
+    monkeypatch.setattr(shutil, "disk_usage", free(1_000_000))
+    with pytest.raises(UserError, match=r"a replay of 1000 steps: needs 0.01 GB .*train_steps"):
+        ReplayBuffer(tmp_path, PIXELS, 1000, 1, GAMMA, 1)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", free(9_000_000))
+    buffer = ReplayBuffer(tmp_path, PIXELS, 1000, 1, GAMMA, 1)
+    buffer.begin(0, frames(0, 0, 0, 0))
+    for k in range(990):
+        buffer.add(0, 1, 1.0, frames(0, 0, 0, k % 256), False)
+    buffer.flush()
+    monkeypatch.setattr(shutil, "disk_usage", free(1_000_000))  # for the rest of it
+    ReplayBuffer(tmp_path, PIXELS, 1000, 1, GAMMA, 1)

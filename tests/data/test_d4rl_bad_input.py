@@ -71,6 +71,36 @@ def test_next_observations_of_another_size(tmp_path: Path) -> None:
     _fails(path, "'next_observations' has shape", tmp_path, keep_timeouts=True)
 
 
+@pytest.mark.parametrize("keep_timeouts", [False, True])
+def test_rows_that_do_not_follow_each_other(keep_timeouts: bool, tmp_path: Path) -> None:
+    """A replay buffer, written out as it was sampled."""
+    columns = rows("---------t" * 30 + "--------d" * 30)
+    order = np.random.default_rng(0).permutation(len(columns["rewards"]))
+    shuffled = {k: v[order] for k, v in columns.items()}
+    path = write(tmp_path / "a.hdf5", shuffled)
+    _fails(
+        path, r"'next_observations' of 5\d\d in 5\d\d rows .*order of time", tmp_path, keep_timeouts
+    )
+    shuffled["timeouts"][:] = True  # what the message proposes
+    write(path, shuffled)
+    d = unpack_hdf5(path, "file/x", tmp_path / "cache", 1000, keep_timeouts=True)
+    np.testing.assert_array_equal(d.states[d.next_index], shuffled["next_observations"])
+    np.testing.assert_array_equal(d.terminated, shuffled["terminals"])
+    assert (np.diff(d.episode_start) == 1).all()
+
+
+def test_successors_that_agree_but_for_rounding_and_a_few(tmp_path: Path) -> None:
+    columns = rows("---------t" * 60)
+    noise = np.random.default_rng(0).standard_normal(columns["next_observations"].shape)
+    columns["next_observations"] += (1e-6 * noise).astype(np.float32)
+    columns["next_observations"][[7, 105, 400, 431, 562]] += 1  # of 540
+    unpack_hdf5(write(tmp_path / "a.hdf5", columns), "file/x", tmp_path / "cache", 1000)
+    columns["next_observations"][590] += 1
+    path = write(tmp_path / "b.hdf5", columns)
+    with pytest.raises(UserError, match=r"b.hdf5: .* of 6 in 540 rows .*first: row 7\)"):
+        unpack_hdf5(path, "file/x", tmp_path / "cache", 1000)
+
+
 def test_a_group_in_place_of_a_column(tmp_path: Path) -> None:
     columns = rows("---t---d--")
     del columns["actions"]

@@ -27,10 +27,12 @@ def _patterns() -> dict[str, dict[str, np.ndarray]]:
     g = np.random.default_rng(0)
     files["long"] = rows(g.choice(list("-------dtb"), 3000), obs_dim=17, action_dim=6)
     for name, source in (("no_flags", "long"), ("no_flags_short", "cut_short")):
-        files[name] = {k: v for k, v in files[source].items() if k != "timeouts"}
+        gone = ("timeouts", "next_observations")  # which would show the time-outs after all
+        files[name] = {k: v for k, v in files[source].items() if k not in gone}
     files["wide"] = {  # other types and shapes that D4RL accepts
         **files["long"],
         "observations": files["long"]["observations"].astype(np.float64) * np.pi,
+        "next_observations": files["long"]["next_observations"].astype(np.float64) * np.pi,
         "rewards": files["long"]["rewards"].astype(np.float64)[:, None] / 3,
         "terminals": files["long"]["terminals"].astype(np.uint8)[:, None],
     }
@@ -104,7 +106,8 @@ def test_keep_timeouts_gives_every_row_its_true_successor(
     path = folder / f"{name}.hdf5"
     d = unpack_hdf5(path, "file/x", tmp_path, MAX_STEPS, keep_timeouts=True)
     np.testing.assert_array_equal(d.states[d.index], source["observations"].astype(np.float32))
-    np.testing.assert_array_equal(d.states[d.next_index], source["next_observations"])
+    following = source["next_observations"].astype(np.float32)
+    np.testing.assert_array_equal(d.states[d.next_index], following)
     np.testing.assert_array_equal(d.action, source["actions"])
     np.testing.assert_array_equal(d.terminated, source["terminals"].ravel().astype(bool))
     ends = source["timeouts"] | d.terminated
@@ -154,3 +157,18 @@ def test_a_changed_source_is_another_dataset(tmp_path: Path) -> None:
     second = unpack_hdf5(path, "file/a", tmp_path / "cache", MAX_STEPS)
     assert second.digest != first.digest
     np.testing.assert_array_equal(second.reward, columns["rewards"][[0, 1, 2, 4, 5, 6, 7, 8]])
+
+
+def test_a_file_without_timeouts_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = rows("---------d")
+    del columns["timeouts"], columns["next_observations"]
+    path = write(tmp_path / "a.hdf5", columns)
+    for _ in range(2):  # the second time from the cache
+        unpack_hdf5(path, "file/x", tmp_path / "cache", MAX_STEPS)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: has no 'timeouts': 2 episode(s) ")
+    assert "limit of 4 steps" in line
+    unpack_hdf5(path, "file/x", tmp_path / "cache", 1000)  # ends with its terminal: nothing is cut
+    assert capsys.readouterr().err == ""
