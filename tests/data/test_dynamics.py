@@ -107,6 +107,15 @@ def test_the_suites_own_data(
             check_dynamics(change(d), env_id)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_velocities_near_their_bound(seed: int, tmp_path: Path) -> None:
+    """Rounding moves them off it, and they hide the state as before."""
+    d = own_dataset("walker2d", "expert", 1500, tmp_path)
+    noise = np.random.default_rng(seed).standard_normal(d.states.shape)
+    states = (d.states + 1e-3 * d.states.std(axis=0) * noise).astype(np.float32)
+    check_dynamics(replace(d, states=states), behaviour_record("walker2d")["env_id"])
+
+
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_changed_data(
