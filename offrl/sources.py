@@ -133,9 +133,8 @@ class Offrl:
 
 @dataclass(frozen=True)
 class File:
-    """An HDF5 file in D4RL's layout: on D4RL's environment of its robot scored with D4RL's
-    references, on any other by its return.
-    """
+    """An HDF5 file in D4RL's layout, scored with D4RL's references on D4RL's environment, by its
+    return on any other."""
 
     source: str
     quality: str
@@ -165,11 +164,10 @@ class File:
         if limit is None:
             raise UserError(f"dataset.env_id={self.env_id}: it has no time limit")
         spec, path = env_spec(self.env_id), Path(self.path).expanduser()
-        n_actions = None if spec.continuous else spec.action_dim
         return unpack_hdf5(
             *(path, self.id(env), cache_dir(), limit, self.keep_timeouts),
             max_action=spec.max_action,
-            n_actions=n_actions,
+            n_actions=None if spec.continuous else spec.action_dim,
         )
 
 
