@@ -158,11 +158,12 @@ def _group(
 
     by_length: dict[int, dict[int, str]] = {}  # gradient steps -> seed -> run_id
     fates = dict.fromkeys(described.seeds, "not run")
-    for r in found:
+    # a seed that several runs trained, with the same scores, is that of the run with most seeds
+    for r in sorted(found, key=lambda r: -len(r["seeds"])):
         for seed in set(r["seeds"]) & fates.keys():
             now = fate(r, seed)
             if now == "complete":
-                by_length.setdefault(r["n_updates"], {})[seed] = r["run_id"]
+                by_length.setdefault(r["n_updates"], {}).setdefault(seed, r["run_id"])
             else:
                 fates[seed] = min(fates[seed], now, key=_FATES.index)
     # a row has one length: that of most seeds, the longest of those
