@@ -71,23 +71,29 @@ def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
     base = baseline or next(iter(scores))
     if base not in scores:
         raise UserError(f"baseline {base!r}: no method here; there are {'; '.join(scores)}")
+    sure = "" if comparison.n_seeds == 1 else " [95%]"  # decision 0002: one seed has no interval
+
+    def text(i: Interval, digits: int) -> str:
+        value = f"{i.value:.{digits}f}"
+        return f"{value} [{i.low:.{digits}f}, {i.high:.{digits}f}]" if sure else value
+
     of_last_k = k > 1 and not any(np.isnan(s.last_k).any() for s in scores.values())
     header = [
         ("method", False),
-        ("IQM [95%]", True),
+        (f"IQM{sure}", True),
         *([(f"IQM, mean of last {k}", True)] if of_last_k else []),
         ("IQM, best*", True),
-        (f"P(better than {base}) [95%]", True),
+        (f"P(better than {base}){sure}", True),
     ]
     rows = [
         [
             method,
-            _text(iqm(s.last), 1),
-            *([_text(iqm(s.last_k), 1)] if of_last_k else []),
-            _text(iqm(s.best), 1),
+            text(iqm(s.last), 1),
+            *([text(iqm(s.last_k), 1)] if of_last_k else []),
+            text(iqm(s.best), 1),
             NOTHING
             if method == base
-            else _text(probability_of_improvement(s.last, scores[base].last), 2),
+            else text(probability_of_improvement(s.last, scores[base].last), 2),
         ]
         for method, s in scores.items()
     ]
@@ -100,12 +106,19 @@ def _caption(c: Comparison, base: str) -> str:
     which = (
         f" ({', '.join(c.tasks)}{f'; {idle} were not run' if idle else ''})" if c.left_out else ""
     )
+    one = c.n_seeds == 1
+    seeds = "1 seed" if one else f"{c.n_seeds} seeds"
+    interval = (
+        "one seed has no interval"
+        if one
+        else "in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
+        "(three cover 80 to 90%)"
+    )
     return (
-        f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {c.n_seeds} seeds "
+        f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {seeds} "
         "each, the last evaluation. IQM: the interquartile mean of all scores; P: the probability "
         f"that a random run is better than a random run of {base} on the same task, the mean over "
-        "tasks; in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
-        "(three cover 80 to 90%). `best*`: each seed's best evaluation, optimistic, as choosing it "
+        f"tasks; {interval}. `best*`: each seed's best evaluation, optimistic, as choosing it "
         "needs online access."
         + (f" Not compared, for want of seeds: {', '.join(c.waiting)}." if c.waiting else "")
         + (f" Left out, which flatters a method that diverged there: {out}." if out else "")
@@ -139,7 +152,3 @@ def _lack(by_name: Mapping[str, Group], names: Sequence[str], seeds: set[int]) -
     if not lacks and len(frozenset[str]().union(*(g.digests for g in counted))) > 1:
         lacks.append("different versions of the data")
     return ", ".join(lacks)
-
-
-def _text(i: Interval, digits: int) -> str:
-    return f"{i.value:.{digits}f} [{i.low:.{digits}f}, {i.high:.{digits}f}]"

@@ -70,6 +70,30 @@ def test_the_block_of_a_complete_suite(tmp_path: Path) -> None:
     assert "Left out" not in text
 
 
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    suite = suite_of()
+    one = replace(suite, cells=[c for c in suite.cells if c.config["seeds"] == [1]])
+    write(tmp_path, one)
+    found = compared(tmp_path, one)
+    text = block(found, 2)
+    bc, td3_bc = rows(text)
+    assert bc["IQM"] == bc["IQM, mean of last 2"] == "21.0"
+    assert td3_bc["P(better than bc)"] == "1.00"
+    assert "3 of 3 tasks, 1 seed each" in text
+    assert "one seed has no interval" in text
+    assert "95%" not in text
+    looks = by_method(summarise(load_runs(tmp_path), one, 2))
+    assert bands(profiles(found, looks, "offrl-v5")) == 0
+    write(tmp_path / "three", suite)
+    assert bands(profiles(compared(tmp_path / "three", suite), looks, "offrl-v5")) == 2
+
+
+def bands(svg: str) -> int:
+    """How many areas a figure has."""
+    groups = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g")
+    return sum("FillBetween" in g.get("id", "") or "Poly" in g.get("id", "") for g in groups)
+
+
 def test_a_baseline_may_be_chosen_among_the_methods(tmp_path: Path) -> None:
     suite = suite_of()
     write(tmp_path, suite)
