@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from offrl.errors import UserError
+from offrl.report.about import BUDGET
 from offrl.report.aggregate import Array, Interval, iqm, probability_of_improvement
 from offrl.report.groups import Group, by_reference
 from offrl.report.markdown import NOT_RUN, NOTHING, markdown
@@ -39,7 +40,8 @@ def compare(groups: Sequence[Group]) -> Comparison:
     """Of groups that share a score reference.
 
     A task counts if all methods have there all seeds that any has, trained equally long on the same
-    data; methods that are waiting for runs on every task are left out instead.
+    and as much data, and evaluated as often on as many episodes; methods that are waiting for runs
+    on every task are left out instead.
     """
     named = {key: name(m) for key, m in methods(groups).items()}
     ended = {named[g.about.group] for g in groups if not g.waiting}
@@ -147,8 +149,11 @@ def _lack(by_name: Mapping[str, Group], names: Sequence[str], seeds: set[int]) -
             without = f"without seed {', '.join(map(str, absent))}"
             lacks.append(f"{n} {by_name[n].seeds if by_name[n].missing else without}")
     counted = [by_name[n] for n in names if n in by_name]
-    if not lacks and len({g.about.n_updates for g in counted}) > 1:
-        lacks.append("different gradient steps")
+    # buffer sizes are compared only where every method's name says its own
+    budget = [k for k in BUDGET if k != "buffer_size" or not all(f"{k}=" in n for n in names)]
+    differ = [k for k in budget if len({getattr(g.about, k) for g in counted}) > 1]
+    if not lacks:
+        lacks += [f"different {'gradient steps' if k == 'n_updates' else k}" for k in differ]
     if not lacks and len(frozenset[str]().union(*(g.digests for g in counted))) > 1:
         lacks.append("different versions of the data")
     return ", ".join(lacks)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from offrl.errors import UserError
-from offrl.report.about import About
+from offrl.report.about import BUDGET, About
 from offrl.report.commands import swept_seeds, without
 from offrl.report.load import Runs
 from offrl.report.members import describe, group_of
@@ -74,9 +74,10 @@ class Group:
     def minus(self, other: "Group") -> tuple[Estimate | None, Estimate | None]:
         """The difference of a seed, over the seeds of both: of last, of last_k.
 
-        None for other lengths or other versions of the data.
+        None for other budgets of training or evaluation and for other versions of the data.
         """
-        if self.about.n_updates != other.about.n_updates or len(self.digests | other.digests) > 1:
+        differ = any(getattr(self.about, k) != getattr(other.about, k) for k in BUDGET)
+        if differ or len(self.digests | other.digests) > 1:
             return None, None
         a, b = self.scores, other.scores
         return paired(a.last, b.last), paired(a.last_k, b.last_k)

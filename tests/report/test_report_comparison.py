@@ -174,19 +174,46 @@ def test_nothing_is_complete(tmp_path: Path) -> None:
         block(compared(tmp_path, suite), 2)
 
 
-def test_different_lengths_are_not_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("n_updates", 9000, "different gradient steps"),
+        ("buffer_size", None, "different buffer_size"),
+        ("eval_every", 500, "different eval_every"),
+        ("eval_episodes", 3, "different eval_episodes"),
+    ],
+)
+def test_different_budgets_are_not_compared(
+    tmp_path: Path, key: str, value: int | None, why: str
+) -> None:
+    odd = ("td3_bc", "hopper")
     cells = [
-        FakeCell(config(algo, env=env, n_updates=9000 if (algo, env) == LONGER else 5000))
+        FakeCell(config(algo, env=env, **({key: value} if (algo, env) == odd else {})))
         for algo in LEVEL
         for env in ("hopper", "walker2d", "halfcheetah")
     ]
     for c in cells:
         write_run(tmp_path, c)
-    found = compared(tmp_path, Suite("demo", cells))
-    assert found.left_out == {"hopper-offrl/medium": "different gradient steps"}
+    groups = summarise(load_runs(tmp_path), Suite("demo", cells), 2)
+    (found,) = comparisons(groups).values()
+    assert found.left_out == {"hopper-offrl/medium": why}
+    bc, td3_bc = (
+        {g.about.env: g for g in groups if g.about.algo == algo} for algo in ("bc", "td3_bc")
+    )
+    assert bc["hopper"].minus(td3_bc["hopper"]) == (None, None)
+    assert None not in bc["walker2d"].minus(td3_bc["walker2d"])
 
 
-LONGER = ("td3_bc", "hopper")
+def test_buffer_sizes_are_compared_where_every_name_says_its_own(tmp_path: Path) -> None:
+    sizes = {"bc": (100, 1000), "td3_bc": (1000,)}
+    for algo, of_algo in sizes.items():
+        for env in ("hopper", "walker2d"):
+            for size in of_algo:
+                write_run(tmp_path / algo, FakeCell(config(algo, env=env, buffer_size=size)))
+    (found,) = comparisons(summarise(load_runs(tmp_path / "bc"), None)).values()
+    assert list(found.scores) == ["bc, buffer_size=100", "bc, buffer_size=1000"]
+    (found,) = comparisons(summarise(load_runs(tmp_path), None)).values()
+    assert set(found.left_out.values()) == {"different buffer_size"}
 
 
 def test_settings_of_one_algorithm_are_methods(tmp_path: Path) -> None:
