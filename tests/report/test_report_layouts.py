@@ -86,7 +86,8 @@ def test_a_grid_that_ran_in_part(tmp_path: Path) -> None:
     assert "±" in first["bc"]
     assert "(n=1), 1/2 (1 not run) (c 63.9)" in first["bcq"]
     assert first["td3_bc"] == "0/2 (2 diverged) (a 60.37)"
-    assert first["data mean"] == "25.8"
+    assert (first["data mean"], first["data best"]) == ("25.8", "50.4")
+    assert list(first).index("data best") == list(first).index("data mean") + 1
     # td3_bc ended: only bcq is missing
     assert "algo=bcq env=hopper dataset=d4rl/medium" in first["what is missing"]
 
@@ -161,6 +162,8 @@ def test_a_difference_is_paired_by_seed(tmp_path: Path) -> None:
     write_pairs(tmp_path, cells)
     text = tables(load_runs(tmp_path), Suite("x", cells, PAIRS), "R")
     (row,) = rows(text)
+    assert (row["data mean"], row["data best"]) == ("25.8", "50.4")
+    assert list(row).index("data best") == list(row).index("data mean") + 1
     assert row["published: corl/last"] == "–"  # it does not say which of the two it is
     expected = estimate([1.0, 2.0, 6.0])
     assert expected.half_width is not None
