@@ -9,7 +9,7 @@ import pandas as pd
 
 from offrl.errors import UserError
 from offrl.report.about import BUDGET, About
-from offrl.report.commands import swept_seeds, without
+from offrl.report.commands import STOPPED, swept_seeds, without
 from offrl.report.load import Runs
 from offrl.report.members import describe, group_of
 from offrl.report.stats import Estimate, Scores, over_seeds, paired, scores_by_seed
@@ -18,7 +18,7 @@ from offrl.report.suite import Suite, SuiteCell
 # what became of a seed, the worst first; "complete" is the only one that counts
 _FATES = (
     *("diverged", "failed", "interrupted", "running"),
-    *("below the floor", "not run"),
+    *(STOPPED, "below the floor", "not run"),
 )
 Row = dict[str, Any]  # of Runs.runs
 
@@ -154,7 +154,7 @@ def _group(
         if r["status"] == "complete" and r["step"] < floor:
             return "below the floor"
         if r["status"] == "diverged" and r["manifest"].get("diverged_seed", seed) != seed:
-            return "interrupted"  # by another seed of its run
+            return STOPPED
         return str(r["status"])
 
     by_length: dict[int, dict[int, str]] = {}  # gradient steps -> seed -> run_id

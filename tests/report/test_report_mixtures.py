@@ -105,7 +105,21 @@ def test_one_diverged_seed_does_not_make_the_others_diverge(tmp_path: Path) -> N
     cell = FakeCell(config(seeds=[0, 1, 2]))
     write_run(tmp_path, cell, status="diverged", diverged_seed=1)
     (g,) = summarise(load_runs(tmp_path), None)
-    assert g.seeds == "0/3 (1 diverged, 2 interrupted)"
+    assert g.seeds == "0/3 (1 diverged, 2 stopped by divergence)"
+
+
+def test_a_run_that_diverges_is_not_offered_again(tmp_path: Path) -> None:
+    suite = Suite("x", [FakeCell(config(seeds=[0, 1, 2]))], ReportOptions(layout="grid"))
+    (cell,) = suite.cells
+    assert isinstance(cell, FakeCell)
+    write_run(tmp_path / "diverged", cell, status="diverged", diverged_seed=1)
+    write_run(tmp_path / "killed", cell, status="interrupted")
+
+    def missing(name: str) -> str:
+        return rows(tables(load_runs(tmp_path / name), suite, "R"))[0]["what is missing"]
+
+    assert missing("diverged") == "–"
+    assert "python benchmarks/train.py experiment=demo" in missing("killed")
 
 
 def test_a_seed_too_many_is_named(tmp_path: Path) -> None:
