@@ -13,7 +13,7 @@ from offrl.report.load import load_runs
 from offrl.report.look import by_method
 from offrl.report.profiles import profiles
 from offrl.report.section import section
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 
 TASKS = [("hopper", "medium"), ("hopper", "expert"), ("walker2d", "medium")]
 LEVEL = {"bc": 10.0, "td3_bc": 40.0}
@@ -31,7 +31,7 @@ def suite_of(**changes: object) -> Suite:
         for env, quality in TASKS
         for seed in range(3)
     ]
-    return Suite("demo", cells, ReportOptions(last_k=2, title="T"))
+    return Suite("demo", cells, report_options(last_k=2, title="T"))
 
 
 def write(root: Path, suite: Suite, **lost: str) -> None:

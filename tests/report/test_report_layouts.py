@@ -12,18 +12,18 @@ from offrl.report.load import load_runs, no_runs
 from offrl.report.readme import build as build_readme
 from offrl.report.readme import closing, opening
 from offrl.report.stats import estimate
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import long_tables, tables
 
 WHOLE = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "eval_every": 500_000}
 SWEPT = ("algo", "env", "dataset", "norm_obs", "seeds")
-GRID = ReportOptions(
+GRID = report_options(
     layout="grid",
     floor=1_000_000,
     published=("corl/last", "rebrac_paper/last", "robomimic/last10mean"),
 )
 PAIR_SOURCES = ("tianshou_seed_derived/unstated", "corl/last")
-PAIRS = ReportOptions(layout="norm_obs", last_k=2, published=PAIR_SOURCES)
+PAIRS = report_options(layout="norm_obs", last_k=2, published=PAIR_SOURCES)
 EVALUATIONS = [500_000, 1_000_000]
 
 
@@ -97,7 +97,9 @@ def test_a_grid_s_cell_below_the_floor_is_not_run(tmp_path: Path) -> None:
     write(tmp_path, cells)
     (row,) = rows(tables(load_runs(tmp_path), Suite("x", cells, GRID), "R"))
     assert row["bc"] == "not run"
-    (row,) = rows(tables(load_runs(tmp_path), Suite("x", cells, ReportOptions(layout="grid")), "R"))
+    (row,) = rows(
+        tables(load_runs(tmp_path), Suite("x", cells, report_options(layout="grid")), "R")
+    )
     assert "±" in row["bc"]
 
 
@@ -107,7 +109,9 @@ def test_a_grid_of_several_lengths_says_which(tmp_path: Path) -> None:
         *(cell("bcq", s, n_updates=2000000) for s in (0, 1)),
     ]
     write(tmp_path, cells)
-    (row,) = rows(tables(load_runs(tmp_path), Suite("x", cells, ReportOptions(layout="grid")), "R"))
+    (row,) = rows(
+        tables(load_runs(tmp_path), Suite("x", cells, report_options(layout="grid")), "R")
+    )
     assert "1,000,000 steps" in row["bc"]
     assert "2,000,000 steps" in row["bcq"]
 
