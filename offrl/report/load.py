@@ -170,7 +170,8 @@ def _check_duplicates(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
 
     def rows(r: Mapping[Hashable, Any], seed: int) -> pd.DataFrame:
         own = (evaluations["run_id"] == r["run_id"]) & (evaluations["seed"] == seed)
-        return evaluations[own].drop(columns="run_id").reset_index(drop=True)
+        found: pd.DataFrame = evaluations[own].drop(columns="run_id").reset_index(drop=True)
+        return found
 
     seen: dict[tuple[str, int], Mapping[Hashable, Any]] = {}
     for r in runs[runs["status"] == "complete"].to_dict("records"):

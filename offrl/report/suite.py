@@ -79,7 +79,7 @@ def report_options(**changes: Any) -> ReportOptions:
 
 @functools.cache
 def _defaults() -> DictConfig:
-    node = OmegaConf.load(TRAIN_YAML)["report"]
+    node = OmegaConf.select(OmegaConf.load(TRAIN_YAML), "report")
     assert isinstance(node, DictConfig)
     return node
 
