@@ -74,6 +74,7 @@ class Cell:
     settings: Settings
     runtime: Runtime
     logger: Logger | None
+    report: ReportOptions  # how its suite is shown
     config: dict[str, Any]  # what is hashed, as JSON
     overrides: list[str]  # what reproduces its numbers on the command line
     given: list[str]  # all overrides: also where and how it runs
@@ -145,7 +146,7 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         "env": {"name": robot.name, **asdict(robot)},
         "dataset": dataset | {"_target_": cfg.dataset["_target_"], "id": source.id(robot)},
     }
-    ReportOptions.from_node({str(k): v for k, v in cfg.report.items()}, "config")  # a check only
+    where = next((o for o in overrides if o.startswith("experiment=")), "config")
     cell = Cell(
         algo,
         robot,
@@ -153,6 +154,7 @@ def make_cell(cfg: DictConfig, overrides: Sequence[str]) -> Cell:
         settings,
         _runtime(cfg),
         build_logger(cfg.logger),
+        ReportOptions.from_node(cfg.report, where),
         json.loads(json.dumps(config)),
         [o for o in overrides if _scientific(o)],
         [o for o in overrides if o.partition("=")[0] not in ACTIONS],

@@ -24,6 +24,7 @@ class About(NamedTuple):
     env: str
     source: str
     dataset: str  # "source/quality"
+    data: tuple[str, ...]  # all that the config says of the data: "n_transitions=100000"
     dataset_id: str | None  # with its version, "d4rl/hopper-medium-v2"; None if the config has none
     buffer_size: int | None  # transitions; None means all
     norm_obs: bool
@@ -53,6 +54,7 @@ def about(config: Mapping[str, Any], where: str) -> About:
             env=config["env"]["name"],
             source=dataset["source"],
             dataset=f"{dataset['source']}/{dataset.get('quality') or dataset['name']}",
+            data=_parameters(config["env"], "env.") + _parameters(dataset),
             dataset_id=dataset.get("id"),
             buffer_size=config["buffer_size"],
             norm_obs=config["norm_obs"],
@@ -67,6 +69,12 @@ def about(config: Mapping[str, Any], where: str) -> About:
         raise UserError(f"{where}: the config has no {e.args[0]!r}; remove the run") from e
     except (TypeError, AttributeError) as e:
         raise UserError(f"{where}: not the config of a run: {e}; remove the run") from e
+
+
+def _parameters(node: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """`n_transitions=100000` for every key but the place of a file, in the config's words."""
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in node.items() if k != "path"}
+    return tuple(f"{prefix}{k}={text}" for k, text in sorted(texts.items()))
 
 
 def key(config: Mapping[str, Any], *without: str) -> str:

@@ -11,12 +11,14 @@ from offrl.report.suite import Suite, SuiteCell
 if TYPE_CHECKING:
     from offrl.report.groups import Group
 
+STOPPED = "stopped by divergence"  # what became of a seed whose run ended because another diverged
+
 
 def missing(groups: Iterable["Group"], suite: Suite | None) -> str:
     """The commands that give these groups the seeds and the gradient steps that they lack.
 
     A row goes on at its own length if that is the suite's or longer. A seed that diverged would
-    only do so again.
+    only do so again, and stop the others of its run again.
     """
     if suite is None:
         return NOTHING
@@ -24,7 +26,7 @@ def missing(groups: Iterable["Group"], suite: Suite | None) -> str:
     for g in groups:
         steps = g.cells[0].config["n_updates"]
         short = bool(g.counted) and g.about.n_updates < steps
-        if short or g.missing.keys() - {"diverged"}:
+        if short or g.missing.keys() - {"diverged", STOPPED}:
             length = g.about.n_updates if g.about.n_updates > steps else None
             wanted.setdefault(length, []).extend(g.cells)
     commands = [code(fill_command(cells, suite, length)) for length, cells in wanted.items()]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from offrl.errors import UserError
+from offrl.report.about import BUDGET
 from offrl.report.aggregate import Array, Interval, iqm, probability_of_improvement
 from offrl.report.groups import Group, by_reference
 from offrl.report.markdown import NOT_RUN, NOTHING, markdown
@@ -39,7 +40,8 @@ def compare(groups: Sequence[Group]) -> Comparison:
     """Of groups that share a score reference.
 
     A task counts if all methods have there all seeds that any has, trained equally long on the same
-    data; methods that are waiting for runs on every task are left out instead.
+    and as much data, and evaluated as often on as many episodes; methods that are waiting for runs
+    on every task are left out instead.
     """
     named = {key: name(m) for key, m in methods(groups).items()}
     ended = {named[g.about.group] for g in groups if not g.waiting}
@@ -71,23 +73,29 @@ def block(comparison: Comparison, k: int, baseline: str | None = None) -> str:
     base = baseline or next(iter(scores))
     if base not in scores:
         raise UserError(f"baseline {base!r}: no method here; there are {'; '.join(scores)}")
+    sure = "" if comparison.n_seeds == 1 else " [95%]"  # decision 0002: one seed has no interval
+
+    def text(i: Interval, digits: int) -> str:
+        value = f"{i.value:.{digits}f}"
+        return f"{value} [{i.low:.{digits}f}, {i.high:.{digits}f}]" if sure else value
+
     of_last_k = k > 1 and not any(np.isnan(s.last_k).any() for s in scores.values())
     header = [
         ("method", False),
-        ("IQM [95%]", True),
+        (f"IQM{sure}", True),
         *([(f"IQM, mean of last {k}", True)] if of_last_k else []),
         ("IQM, best*", True),
-        (f"P(better than {base}) [95%]", True),
+        (f"P(better than {base}){sure}", True),
     ]
     rows = [
         [
             method,
-            _text(iqm(s.last), 1),
-            *([_text(iqm(s.last_k), 1)] if of_last_k else []),
-            _text(iqm(s.best), 1),
+            text(iqm(s.last), 1),
+            *([text(iqm(s.last_k), 1)] if of_last_k else []),
+            text(iqm(s.best), 1),
             NOTHING
             if method == base
-            else _text(probability_of_improvement(s.last, scores[base].last), 2),
+            else text(probability_of_improvement(s.last, scores[base].last), 2),
         ]
         for method, s in scores.items()
     ]
@@ -100,12 +108,19 @@ def _caption(c: Comparison, base: str) -> str:
     which = (
         f" ({', '.join(c.tasks)}{f'; {idle} were not run' if idle else ''})" if c.left_out else ""
     )
+    one = c.n_seeds == 1
+    seeds = "1 seed" if one else f"{c.n_seeds} seeds"
+    interval = (
+        "one seed has no interval"
+        if one
+        else "in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
+        "(three cover 80 to 90%)"
+    )
     return (
-        f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {c.n_seeds} seeds "
+        f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {seeds} "
         "each, the last evaluation. IQM: the interquartile mean of all scores; P: the probability "
         f"that a random run is better than a random run of {base} on the same task, the mean over "
-        "tasks; in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
-        "(three cover 80 to 90%). `best*`: each seed's best evaluation, optimistic, as choosing it "
+        f"tasks; {interval}. `best*`: each seed's best evaluation, optimistic, as choosing it "
         "needs online access."
         + (f" Not compared, for want of seeds: {', '.join(c.waiting)}." if c.waiting else "")
         + (f" Left out, which flatters a method that diverged there: {out}." if out else "")
@@ -134,12 +149,11 @@ def _lack(by_name: Mapping[str, Group], names: Sequence[str], seeds: set[int]) -
             without = f"without seed {', '.join(map(str, absent))}"
             lacks.append(f"{n} {by_name[n].seeds if by_name[n].missing else without}")
     counted = [by_name[n] for n in names if n in by_name]
-    if not lacks and len({g.about.n_updates for g in counted}) > 1:
-        lacks.append("different gradient steps")
+    # buffer sizes are compared only where every method's name says its own
+    budget = [k for k in BUDGET if k != "buffer_size" or not all(f"{k}=" in n for n in names)]
+    differ = [k for k in budget if len({getattr(g.about, k) for g in counted}) > 1]
+    if not lacks:
+        lacks += [f"different {'gradient steps' if k == 'n_updates' else k}" for k in differ]
     if not lacks and len(frozenset[str]().union(*(g.digests for g in counted))) > 1:
         lacks.append("different versions of the data")
     return ", ".join(lacks)
-
-
-def _text(i: Interval, digits: int) -> str:
-    return f"{i.value:.{digits}f} [{i.low:.{digits}f}, {i.high:.{digits}f}]"

@@ -6,12 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from offrl.cell import Cell
 from offrl.errors import UserError
 from offrl.plan import plan
-from offrl.report.suite import TRAIN, ReportOptions, Suite
+from offrl.report.suite import TRAIN, Suite
 
 VARIANTS = "tests/variants/conf"  # of algorithms that exist for an ablation alone
 
@@ -33,7 +31,6 @@ def load_suite(root: Path, name: str) -> Suite:
         with contextlib.chdir(root):  # the search path of a command is relative to it
             return plan([*fixed, *overrides]).cells
 
-    experiment = OmegaConf.to_container(OmegaConf.load(files[name]))
-    assert isinstance(experiment, dict)
-    options = ReportOptions.from_node(experiment.get("report") or {}, files[name].name)
+    # composed with the experiment, so also those that it inherits from another one
+    options = cells()[0].report
     return Suite(name, cells(), options, lambda n: cells(f"n_updates={n}"), train)

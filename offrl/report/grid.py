@@ -1,6 +1,6 @@
 """The short table: a row per dataset, a column per algorithm, published numbers in brackets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 
 from offrl.report.commands import missing
@@ -26,11 +26,11 @@ def table(
         data.setdefault(f"{g.about.env}-{g.about.dataset}", {})[named[g.about.group]] = g
     rows = []
     for dataset, by_name in data.items():
-        means = {g.run["data_score_mean"] for g in by_name.values() if g.run}
         rows.append(
             [
                 dataset,
-                number(means.pop() if len(means) == 1 else None),
+                _data(by_name, "data_score_mean"),
+                _data(by_name, "data_score_best"),
                 *(_cell(by_name.get(c), sources, several) for c in columns),
                 missing(by_name.values(), suite),
             ]
@@ -39,10 +39,17 @@ def table(
     header = [
         (f"dataset ({score})", False),
         ("data mean", True),
+        ("data best", True),
         *((c, True) for c in columns),
         ("what is missing", False),
     ]
     return markdown(header, rows)
+
+
+def _data(by_name: Mapping[str, Group], key: str) -> str:
+    """A number that all runs must agree on."""
+    values = {g.run[key] for g in by_name.values() if g.run}
+    return number(values.pop() if len(values) == 1 else None)
 
 
 def _cell(g: Group | None, sources: Sequence[str], several: bool) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from offrl.errors import UserError
-from offrl.report.about import About
-from offrl.report.commands import swept_seeds, without
+from offrl.report.about import BUDGET, About
+from offrl.report.commands import STOPPED, swept_seeds, without
 from offrl.report.load import Runs
 from offrl.report.members import describe, group_of
 from offrl.report.stats import Estimate, Scores, over_seeds, paired, scores_by_seed
@@ -18,7 +18,7 @@ from offrl.report.suite import Suite, SuiteCell
 # what became of a seed, the worst first; "complete" is the only one that counts
 _FATES = (
     *("diverged", "failed", "interrupted", "running"),
-    *("below the floor", "not run"),
+    *(STOPPED, "below the floor", "not run"),
 )
 Row = dict[str, Any]  # of Runs.runs
 
@@ -74,9 +74,10 @@ class Group:
     def minus(self, other: "Group") -> tuple[Estimate | None, Estimate | None]:
         """The difference of a seed, over the seeds of both: of last, of last_k.
 
-        None for other lengths or other versions of the data.
+        None for other budgets of training or evaluation and for other versions of the data.
         """
-        if self.about.n_updates != other.about.n_updates or len(self.digests | other.digests) > 1:
+        differ = any(getattr(self.about, k) != getattr(other.about, k) for k in BUDGET)
+        if differ or len(self.digests | other.digests) > 1:
             return None, None
         a, b = self.scores, other.scores
         return paired(a.last, b.last), paired(a.last_k, b.last_k)
@@ -153,16 +154,17 @@ def _group(
         if r["status"] == "complete" and r["step"] < floor:
             return "below the floor"
         if r["status"] == "diverged" and r["manifest"].get("diverged_seed", seed) != seed:
-            return "interrupted"  # by another seed of its run
+            return STOPPED
         return str(r["status"])
 
     by_length: dict[int, dict[int, str]] = {}  # gradient steps -> seed -> run_id
     fates = dict.fromkeys(described.seeds, "not run")
-    for r in found:
+    # a seed that several runs trained, with the same scores, is that of the run with most seeds
+    for r in sorted(found, key=lambda r: -len(r["seeds"])):
         for seed in set(r["seeds"]) & fates.keys():
             now = fate(r, seed)
             if now == "complete":
-                by_length.setdefault(r["n_updates"], {})[seed] = r["run_id"]
+                by_length.setdefault(r["n_updates"], {}).setdefault(seed, r["run_id"])
             else:
                 fates[seed] = min(fates[seed], now, key=_FATES.index)
     # a row has one length: that of most seeds, the longest of those

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def load_runs(root: Path, only: Callable[[Mapping[str, Any]], bool] = lambda row
     """Every run directory and published suite at or below `root`, or those whose row `only` wants.
 
     Raises UserError for a missing root, for a manifest or table that cannot be read (naming the
-    file), and for two complete runs of one group that share a seed (naming both).
+    file), and for two complete runs of one group whose evaluations of a seed differ (naming both).
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such directory; --runs wants the `out` of train.py")
@@ -80,10 +80,11 @@ def load_runs(root: Path, only: Callable[[Mapping[str, Any]], bool] = lambda row
     runs = pd.DataFrame(rows, columns=list(RUN_COLUMNS), dtype=object)
     runs = runs.astype(object).where(runs.notna(), None)
     runs = runs.sort_values(["run_id", "path"], kind="stable", ignore_index=True)
-    _check_duplicates(runs)
+    table = _concat(evaluations, EVALUATION_COLUMNS, ["run_id", "seed", "step"])
+    _check_duplicates(runs, table)
     return Runs(
         runs,
-        _concat(evaluations, EVALUATION_COLUMNS, ["run_id", "seed", "step"]),
+        table,
         _concat(episodes, EPISODE_COLUMNS, ["run_id", "seed", "step", "episode"]),
     )
 
@@ -164,14 +165,23 @@ def _check_keys(table: pd.DataFrame, keys: list[str], path: Path) -> None:
         raise UserError(f"{path}: two rows for {twice[keys].iloc[0].to_dict()}; remove its run")
 
 
-def _check_duplicates(runs: pd.DataFrame) -> None:
-    seen: dict[tuple[str, int], str] = {}
+def _check_duplicates(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
+    """Two runs may have trained the same seed, `seeds=[0,1]` and `[0,1,2]`, if they agree."""
+
+    def rows(r: Mapping[Hashable, Any], seed: int) -> pd.DataFrame:
+        own = (evaluations["run_id"] == r["run_id"]) & (evaluations["seed"] == seed)
+        found: pd.DataFrame = evaluations[own].drop(columns="run_id").reset_index(drop=True)
+        return found
+
+    seen: dict[tuple[str, int], Mapping[Hashable, Any]] = {}
     for r in runs[runs["status"] == "complete"].to_dict("records"):
         for seed in r["seeds"]:
-            other = seen.setdefault((r["group"], seed), r["path"])
-            if other != r["path"]:
+            other = seen.setdefault((r["group"], seed), r)
+            if other is r:
+                continue
+            if other["run_id"] == r["run_id"] or not rows(other, seed).equals(rows(r, seed)):
                 raise UserError(
-                    f"{other} and {r['path']} are both complete runs of seed {seed} of "
+                    f"{other['path']} and {r['path']} are both complete runs of seed {seed} of "
                     f"{r['algo']} on {r['env']} {r['dataset']}; move one of them away"
                 )
 

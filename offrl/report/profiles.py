@@ -27,10 +27,12 @@ def _draw(comparison: Comparison, looks: Mapping[str, Look], reference: str) -> 
     for method, scores in last.items():
         look = looks[method]
         share, below, above = (x.round(4) for x in profile(scores, thresholds))
-        axes.fill_between(thresholds, below, above, color=look.colour, alpha=0.12, lw=0)
+        if comparison.n_seeds > 1:
+            axes.fill_between(thresholds, below, above, color=look.colour, alpha=0.12, lw=0)
         axes.plot(thresholds, share, color=look.colour, ls=look.dashes, lw=1.6)
+    several = f"{comparison.n_seeds} seeds, 95% at every threshold"
     axes.set_title(
-        f"{len(comparison.tasks)} tasks x {comparison.n_seeds} seeds, 95% at every threshold",
+        f"{len(comparison.tasks)} tasks x {several if comparison.n_seeds > 1 else '1 seed'}",
         loc="left",
         color="#222222",
     )

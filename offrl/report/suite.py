@@ -1,10 +1,12 @@
 """What a report must know of a suite: its cells and how to show them."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from offrl.config import typed
 from offrl.errors import UserError
@@ -35,24 +37,29 @@ class SuiteCell(Protocol):
 LAYOUTS = ("rows", "grid", "norm_obs", "games")
 
 
+# the options of reports, with their defaults
+TRAIN_YAML = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
+
+
 @dataclass(frozen=True)
 class ReportOptions:
-    """The `report:` node of an experiment."""
+    """The `report:` node of a composed configuration; the defaults stand in conf/train.yaml."""
 
-    title: str | None = None
-    caption: str | None = None  # stands first under every table of the suite
-    last_k: int = 1  # evaluations in the second score column; 1 means no such column
-    best: bool = False  # a column of each seed's best evaluation, which needs online access
-    baseline: str | None = None  # the algorithm to which the rows show their differences
-    floor: int = 0  # gradient steps; a run with fewer counts as not run, one with more counts
-    layout: str = "rows"
-    published: tuple[str, ...] = ("corl/last", "rebrac_paper/last")  # columns beside D4RL scores
+    title: str | None
+    caption: str | None  # stands first under every table of the suite
+    last_k: int  # evaluations in the second score column; 1 means no such column
+    best: bool  # a column of each seed's best evaluation, which needs online access
+    baseline: str | None  # the algorithm to which the rows show their differences
+    floor: int  # gradient steps; a run with fewer counts as not run, one with more counts
+    layout: str
+    published: tuple[str, ...]  # columns beside D4RL scores
 
     @classmethod
-    def from_node(cls, node: Mapping[str, Any], where: str) -> "ReportOptions":
+    def from_node(cls, node: Any, where: str) -> "ReportOptions":
         """Raises UserError, naming `where` and the key, for an unknown key or a wrong type."""
-        given = {k: v for k, v in node.items() if v is not None}  # null: the default
-        values = typed(OmegaConf.create(asdict(cls()) | given), cls, f"{where}: report")
+        if not isinstance(node, DictConfig):
+            raise UserError(f"{where}: report={node}: must be a mapping, as in conf/train.yaml")
+        values = typed(node, cls, f"{where}: report")
         for key, least in (("last_k", 1), ("floor", 0)):
             if values[key] < least:
                 raise UserError(f"{where}: report.{key}={values[key]}: must be at least {least}")
@@ -64,12 +71,25 @@ class ReportOptions:
         return cls(**values)
 
 
+def report_options(**changes: Any) -> ReportOptions:
+    """The defaults, with some changes."""
+    node = OmegaConf.merge(_defaults(), changes)
+    return ReportOptions.from_node(node, TRAIN_YAML.name)
+
+
+@functools.cache
+def _defaults() -> DictConfig:
+    node = OmegaConf.select(OmegaConf.load(TRAIN_YAML), "report")
+    assert isinstance(node, DictConfig)
+    return node
+
+
 @dataclass(frozen=True)
 class Suite:
     """A named set of runs that are reported together."""
 
     name: str
     cells: Sequence[SuiteCell]
-    options: ReportOptions = ReportOptions()
+    options: ReportOptions = field(default_factory=report_options)
     at: Callable[[int], Sequence[SuiteCell]] = lambda n_updates: ()  # the cells at another length
     train: str = TRAIN

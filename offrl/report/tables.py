@@ -7,7 +7,7 @@ from offrl.report.caption import caption
 from offrl.report.groups import Group, by_reference, summarise
 from offrl.report.load import Runs
 from offrl.report.published import columns_of
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 
 LAYOUTS = {"rows": rows.table, "grid": grid.table, "norm_obs": pairs.table, "games": games.table}
 
@@ -20,7 +20,7 @@ def tables(runs: Runs, suite: Suite | None, regenerate: str, last_k: int = 5) ->
     last_k: without a suite, the evaluations in the second score column (1: no such column).
     Raises UserError for records that contradict each other.
     """
-    options = suite.options if suite else ReportOptions(last_k=last_k)
+    options = suite.options if suite else report_options(last_k=last_k)
     groups = summarise(runs, suite, options.last_k)
     if not groups:
         return f"No runs.\n\nRegenerate: `{regenerate}`\n"

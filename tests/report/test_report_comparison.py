@@ -13,7 +13,7 @@ from offrl.report.load import load_runs
 from offrl.report.look import by_method
 from offrl.report.profiles import profiles
 from offrl.report.section import section
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 
 TASKS = [("hopper", "medium"), ("hopper", "expert"), ("walker2d", "medium")]
 LEVEL = {"bc": 10.0, "td3_bc": 40.0}
@@ -31,7 +31,7 @@ def suite_of(**changes: object) -> Suite:
         for env, quality in TASKS
         for seed in range(3)
     ]
-    return Suite("demo", cells, ReportOptions(last_k=2, title="T"))
+    return Suite("demo", cells, report_options(last_k=2, title="T"))
 
 
 def write(root: Path, suite: Suite, **lost: str) -> None:
@@ -68,6 +68,30 @@ def test_the_block_of_a_complete_suite(tmp_path: Path) -> None:
     for said in ("3 of 3 tasks, 3 seeds each", "stratified-bootstrap", "needs online access"):
         assert said in text
     assert "Left out" not in text
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    suite = suite_of()
+    one = replace(suite, cells=[c for c in suite.cells if c.config["seeds"] == [1]])
+    write(tmp_path, one)
+    found = compared(tmp_path, one)
+    text = block(found, 2)
+    bc, td3_bc = rows(text)
+    assert bc["IQM"] == bc["IQM, mean of last 2"] == "21.0"
+    assert td3_bc["P(better than bc)"] == "1.00"
+    assert "3 of 3 tasks, 1 seed each" in text
+    assert "one seed has no interval" in text
+    assert "95%" not in text
+    looks = by_method(summarise(load_runs(tmp_path), one, 2))
+    assert bands(profiles(found, looks, "offrl-v5")) == 0
+    write(tmp_path / "three", suite)
+    assert bands(profiles(compared(tmp_path / "three", suite), looks, "offrl-v5")) == 2
+
+
+def bands(svg: str) -> int:
+    """How many areas a figure has."""
+    groups = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g")
+    return sum("FillBetween" in g.get("id", "") or "Poly" in g.get("id", "") for g in groups)
 
 
 def test_a_baseline_may_be_chosen_among_the_methods(tmp_path: Path) -> None:
@@ -150,19 +174,46 @@ def test_nothing_is_complete(tmp_path: Path) -> None:
         block(compared(tmp_path, suite), 2)
 
 
-def test_different_lengths_are_not_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("n_updates", 9000, "different gradient steps"),
+        ("buffer_size", None, "different buffer_size"),
+        ("eval_every", 500, "different eval_every"),
+        ("eval_episodes", 3, "different eval_episodes"),
+    ],
+)
+def test_different_budgets_are_not_compared(
+    tmp_path: Path, key: str, value: int | None, why: str
+) -> None:
+    odd = ("td3_bc", "hopper")
     cells = [
-        FakeCell(config(algo, env=env, n_updates=9000 if (algo, env) == LONGER else 5000))
+        FakeCell(config(algo, env=env, **({key: value} if (algo, env) == odd else {})))
         for algo in LEVEL
         for env in ("hopper", "walker2d", "halfcheetah")
     ]
     for c in cells:
         write_run(tmp_path, c)
-    found = compared(tmp_path, Suite("demo", cells))
-    assert found.left_out == {"hopper-offrl/medium": "different gradient steps"}
+    groups = summarise(load_runs(tmp_path), Suite("demo", cells), 2)
+    (found,) = comparisons(groups).values()
+    assert found.left_out == {"hopper-offrl/medium": why}
+    bc, td3_bc = (
+        {g.about.env: g for g in groups if g.about.algo == algo} for algo in ("bc", "td3_bc")
+    )
+    assert bc["hopper"].minus(td3_bc["hopper"]) == (None, None)
+    assert None not in bc["walker2d"].minus(td3_bc["walker2d"])
 
 
-LONGER = ("td3_bc", "hopper")
+def test_buffer_sizes_are_compared_where_every_name_says_its_own(tmp_path: Path) -> None:
+    sizes = {"bc": (100, 1000), "td3_bc": (1000,)}
+    for algo, of_algo in sizes.items():
+        for env in ("hopper", "walker2d"):
+            for size in of_algo:
+                write_run(tmp_path / algo, FakeCell(config(algo, env=env, buffer_size=size)))
+    (found,) = comparisons(summarise(load_runs(tmp_path / "bc"), None)).values()
+    assert list(found.scores) == ["bc, buffer_size=100", "bc, buffer_size=1000"]
+    (found,) = comparisons(summarise(load_runs(tmp_path), None)).values()
+    assert set(found.left_out.values()) == {"different buffer_size"}
 
 
 def test_settings_of_one_algorithm_are_methods(tmp_path: Path) -> None:

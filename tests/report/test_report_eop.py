@@ -1,4 +1,5 @@
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,91 @@ def test_without_a_sweep_the_error_shows_one(tmp_path: Path) -> None:
     write_run(tmp_path, FakeCell(config()))
     with pytest.raises(UserError, match=r"algo\.alpha=1,2\.5,5"):
         table(summarise(load_runs(tmp_path), None))
+
+
+def tried(
+    root: Path, score: float, seeds: Sequence[int] = (0,), digest: str = "d", **changes: object
+) -> None:
+    """A run of each seed, at that score; `said`: what the command line said besides."""
+    said, data = changes.pop("said", "algo.alpha=2.5"), changes.pop("data", {})
+    penalty = changes.pop("penalty", 0.0)
+    for s in seeds:
+        c = config(seeds=[s], **changes)
+        c["dataset"] |= data
+        c["algo"]["penalty"] = penalty
+        returns = {"return_mean": 820.0, "return_std": 200.0, "return_best": 1620.0}
+        dataset = {"id": "x", "digest": digest, "n_transitions": 100, "n_episodes": 1} | returns
+        cell = FakeCell(c, fixed=["experiment=demo", f"env={c['env']['name']}", str(said)])
+        write_run(root, cell, value=lambda *_: 20 + 20 * score, dataset=dataset)
+
+
+def shown(root: Path) -> dict[str, tuple[str, str]]:
+    """Task -> its settings, and the score of one of them."""
+    found = rows(table(summarise(load_runs(root), None)))
+    return {r["dataset (offrl-v5)"]: (r["settings"], r["n = 1"]) for r in found}
+
+
+def test_other_parameters_of_the_data_are_another_task(tmp_path: Path) -> None:
+    for n, scores in ((10000, (10.0, 20.0)), (100000, (90.0, 80.0))):
+        for alpha, score in zip((1.0, 2.5), scores, strict=True):
+            data = {"n_transitions": n, "path": f"/{alpha}"}  # where a file lies says nothing
+            tried(tmp_path, score, digest=f"{n}", data=data, alpha=alpha)
+    assert shown(tmp_path) == {
+        "mean over the tasks": ("2/2", "50.0 (0.0)"),
+        "hopper-offrl/medium, n_transitions=10000": ("2/2", "15.0 (5.0)"),
+        "hopper-offrl/medium, n_transitions=100000": ("2/2", "85.0 (5.0)"),
+    }
+
+
+def test_settings_on_other_versions_of_the_data_are_left_out_and_named(tmp_path: Path) -> None:
+    for env in ("hopper", "walker2d"):
+        for alpha in (1.0, 2.5):
+            digest = "other" if (env, alpha) == ("hopper", 1.0) else "same"
+            tried(tmp_path, 50.0, env=env, alpha=alpha, digest=digest)
+    assert list(shown(tmp_path)) == ["walker2d-offrl/medium"]
+    text = table(summarise(load_runs(tmp_path), None))
+    assert "versions of the data, so left out: td3_bc on hopper-offrl/medium." in text
+
+
+PENALTY = {
+    "hopper": 0.1,
+    "walker2d": 0.01,
+}  # tuned per dataset: on each task another setting's hash
+
+
+def test_a_setting_that_a_table_tunes_per_task_is_known_by_its_words(tmp_path: Path) -> None:
+    for env, level in (("hopper", 0.0), ("walker2d", 20.0)):
+        for alpha in (1.0, 2.5):
+            said = f"algo.alpha={alpha}"
+            score = level + 10 * alpha
+            tried(tmp_path, score, env=env, alpha=alpha, penalty=PENALTY[env], said=said)
+    assert shown(tmp_path) == {
+        "mean over the tasks": ("2/2", "27.5 (7.5)"),
+        "hopper-offrl/medium": ("2/2", "17.5 (7.5)"),
+        "walker2d-offrl/medium": ("2/2", "37.5 (7.5)"),
+    }
+    assert "words on the command line" in table(summarise(load_runs(tmp_path), None))
+
+
+def test_words_that_a_task_has_twice_are_of_no_mean(tmp_path: Path) -> None:
+    for env in ("hopper", "walker2d"):
+        for alpha in (1.0, 2.5, 5.0):
+            said = "algo.alpha=5" if alpha == 5.0 else "algo=td3_bc"  # 1 or 2.5, by the table then
+            tried(tmp_path, 10 * alpha, env=env, alpha=alpha, penalty=PENALTY[env], said=said)
+    assert list(shown(tmp_path)) == ["hopper-offrl/medium", "walker2d-offrl/medium"]
+    for env in ("hopper", "walker2d"):
+        tried(tmp_path, 70.0, env=env, alpha=7.0, penalty=PENALTY[env], said="algo.alpha=7")
+    assert shown(tmp_path)["mean over the tasks"] == ("2/3", "60.0 (10.0)")
+
+
+def test_each_task_has_seeds_and_settings_of_its_own(tmp_path: Path) -> None:
+    for env, n in (("hopper", 3), ("walker2d", 5)):
+        for alpha in (1.0, 2.5):
+            tried(tmp_path, 10 * alpha, range(n), env=env, alpha=alpha)
+    tried(tmp_path, 50.0, range(5), env="walker2d", alpha=5.0)
+    tried(tmp_path, 90.0, range(4), env="walker2d", alpha=9.0, said="algo.alpha=9")  # lacks one
+    assert shown(tmp_path) == {
+        "mean over the tasks": ("2/4", "17.5 (7.5)"),
+        "hopper-offrl/medium": ("2/2", "17.5 (7.5)"),
+        "walker2d-offrl/medium": ("3/4", "28.3 (16.5)"),
+    }

@@ -10,7 +10,7 @@ from synthetic_runs import FakeCell, config, write_run
 from offrl.report.figures import curves
 from offrl.report.load import load_runs, no_runs
 from offrl.report.look import COLOURS
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 
 
 def demo(root: Path) -> Suite:
@@ -23,7 +23,7 @@ def demo(root: Path) -> Suite:
     ]
     for c in cells:
         write_run(root, c)
-    return Suite("demo", cells, ReportOptions(title="A title"))
+    return Suite("demo", cells, report_options(title="A title"))
 
 
 def lines_of(svg: str) -> list[str]:
@@ -92,7 +92,7 @@ def test_runs_that_do_not_count_are_not_drawn(tmp_path: Path) -> None:
     svg = curves(load_runs(tmp_path), Suite("x", [bc, td3_bc]))
     assert svg is not None
     assert len(lines_of(svg)) == 1
-    assert curves(load_runs(tmp_path), Suite("x", [bc], ReportOptions(floor=10**6))) is None
+    assert curves(load_runs(tmp_path), Suite("x", [bc], report_options(floor=10**6))) is None
     assert curves(no_runs(), None) is None
 
 

@@ -10,10 +10,10 @@ from synthetic_runs import FakeCell, config, write_run
 
 from offrl.report import games
 from offrl.report.load import load_runs, no_runs
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import tables
 
-OPTIONS = ReportOptions(layout="games", floor=20_000)
+OPTIONS = report_options(layout="games", floor=20_000)
 
 
 def cell(algo: str, size: int, seed: int, env: str = "pong", **changes: Any) -> FakeCell:

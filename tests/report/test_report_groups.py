@@ -13,7 +13,7 @@ from offrl.report.commands import fill_command
 from offrl.report.groups import summarise
 from offrl.report.load import load_runs, no_runs
 from offrl.report.publish import publish
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import tables
 
 FLOOR = 3000
@@ -29,7 +29,7 @@ def cells(steps: int, seeds: int = 3, algos: Sequence[str] = ("td3_bc",)) -> lis
 
 
 def suite(floor: int = FLOOR) -> Suite:
-    return Suite("demo", cells(5000), ReportOptions(floor=floor), cells)
+    return Suite("demo", cells(5000), report_options(floor=floor), cells)
 
 
 def length(root: Path, of: Suite) -> tuple[int, str]:
@@ -67,7 +67,7 @@ def test_another_algorithm_s_length_is_never_composed(tmp_path: Path) -> None:
 
 def test_a_suite_that_sweeps_its_length_takes_no_other(tmp_path: Path) -> None:
     both = [*cells(3000), *cells(5000)]
-    of = Suite("demo", both, ReportOptions(floor=FLOOR), cells)
+    of = Suite("demo", both, report_options(floor=FLOOR), cells)
     for c in cells(9000):
         write_run(tmp_path, c)
     assert [g.seeds for g in summarise(load_runs(tmp_path), of)] == ["0/3 (3 not run)"] * 2

@@ -12,18 +12,18 @@ from offrl.report.load import load_runs, no_runs
 from offrl.report.readme import build as build_readme
 from offrl.report.readme import closing, opening
 from offrl.report.stats import estimate
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import long_tables, tables
 
 WHOLE = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "eval_every": 500_000}
 SWEPT = ("algo", "env", "dataset", "norm_obs", "seeds")
-GRID = ReportOptions(
+GRID = report_options(
     layout="grid",
     floor=1_000_000,
     published=("corl/last", "rebrac_paper/last", "robomimic/last10mean"),
 )
 PAIR_SOURCES = ("tianshou_seed_derived/unstated", "corl/last")
-PAIRS = ReportOptions(layout="norm_obs", last_k=2, published=PAIR_SOURCES)
+PAIRS = report_options(layout="norm_obs", last_k=2, published=PAIR_SOURCES)
 EVALUATIONS = [500_000, 1_000_000]
 
 
@@ -86,7 +86,8 @@ def test_a_grid_that_ran_in_part(tmp_path: Path) -> None:
     assert "±" in first["bc"]
     assert "(n=1), 1/2 (1 not run) (c 63.9)" in first["bcq"]
     assert first["td3_bc"] == "0/2 (2 diverged) (a 60.37)"
-    assert first["data mean"] == "25.8"
+    assert (first["data mean"], first["data best"]) == ("25.8", "50.4")
+    assert list(first).index("data best") == list(first).index("data mean") + 1
     # td3_bc ended: only bcq is missing
     assert "algo=bcq env=hopper dataset=d4rl/medium" in first["what is missing"]
 
@@ -96,7 +97,9 @@ def test_a_grid_s_cell_below_the_floor_is_not_run(tmp_path: Path) -> None:
     write(tmp_path, cells)
     (row,) = rows(tables(load_runs(tmp_path), Suite("x", cells, GRID), "R"))
     assert row["bc"] == "not run"
-    (row,) = rows(tables(load_runs(tmp_path), Suite("x", cells, ReportOptions(layout="grid")), "R"))
+    (row,) = rows(
+        tables(load_runs(tmp_path), Suite("x", cells, report_options(layout="grid")), "R")
+    )
     assert "±" in row["bc"]
 
 
@@ -106,7 +109,9 @@ def test_a_grid_of_several_lengths_says_which(tmp_path: Path) -> None:
         *(cell("bcq", s, n_updates=2000000) for s in (0, 1)),
     ]
     write(tmp_path, cells)
-    (row,) = rows(tables(load_runs(tmp_path), Suite("x", cells, ReportOptions(layout="grid")), "R"))
+    (row,) = rows(
+        tables(load_runs(tmp_path), Suite("x", cells, report_options(layout="grid")), "R")
+    )
     assert "1,000,000 steps" in row["bc"]
     assert "2,000,000 steps" in row["bcq"]
 
@@ -161,6 +166,8 @@ def test_a_difference_is_paired_by_seed(tmp_path: Path) -> None:
     write_pairs(tmp_path, cells)
     text = tables(load_runs(tmp_path), Suite("x", cells, PAIRS), "R")
     (row,) = rows(text)
+    assert (row["data mean"], row["data best"]) == ("25.8", "50.4")
+    assert list(row).index("data best") == list(row).index("data mean") + 1
     assert row["published: corl/last"] == "–"  # it does not say which of the two it is
     expected = estimate([1.0, 2.0, 6.0])
     assert expected.half_width is not None

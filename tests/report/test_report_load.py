@@ -8,6 +8,7 @@ from synthetic_runs import EVAL_HEADER, FakeCell, config, returns, write_run
 from offrl.errors import UserError
 from offrl.record import EVAL_COLUMNS
 from offrl.report.about import key
+from offrl.report.groups import summarise
 from offrl.report.load import EPISODE_COLUMNS, load_runs
 
 
@@ -66,11 +67,28 @@ def test_cells_differ_by_everything_but_seeds_and_a_file_s_place() -> None:
 
 def test_a_seed_twice_in_complete_runs_names_both(tmp_path: Path) -> None:
     one = write_run(tmp_path, FakeCell(config(seeds=[0, 1])))
-    two = write_run(tmp_path, FakeCell(config(seeds=[1])))
+    two = write_run(tmp_path, FakeCell(config(seeds=[1])), value=lambda s, t, e: 1e-9 + t)
     with pytest.raises(UserError, match="seed 1") as e:
         load_runs(tmp_path)
     assert str(one) in str(e.value)
     assert str(two) in str(e.value)
+
+
+def test_a_seed_that_two_runs_agree_on_counts_once(tmp_path: Path) -> None:
+    for seeds in ([0, 1], [1, 2], [0, 1, 2]):
+        write_run(tmp_path, FakeCell(config(seeds=seeds)))
+    whole = FakeCell(config(seeds=[0, 1, 2])).run_id
+    (group,) = summarise(load_runs(tmp_path), None)
+    assert group.seeds == "3/3"
+    assert group.counted == ((whole, 0), (whole, 1), (whole, 2))
+    assert {s: round(x) for s, x in group.scores.last.items()} == {0: 44, 1: 49, 2: 54}
+
+
+def test_one_run_at_two_places_is_an_error(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        write_run(tmp_path / place, FakeCell(config()), wall_s=ord(place))
+    with pytest.raises(UserError, match="move one of them away"):
+        load_runs(tmp_path)
 
 
 def test_a_seed_of_an_unfinished_run_may_come_again(tmp_path: Path) -> None:
@@ -82,7 +100,9 @@ def test_a_seed_of_an_unfinished_run_may_come_again(tmp_path: Path) -> None:
 def test_only_reads_the_runs_that_were_asked_for(tmp_path: Path) -> None:
     wanted = FakeCell(config(seeds=[0]))
     write_run(tmp_path, wanted)
-    write_run(tmp_path, FakeCell(config(seeds=[0, 1])))  # alone with the other: an error
+    write_run(tmp_path, FakeCell(config(seeds=[0, 1])), value=lambda *_: 1.0)
+    with pytest.raises(UserError, match="seed 0"):  # the other is read too
+        load_runs(tmp_path)
     assert load_runs(tmp_path, lambda r: r["seeds"] == (0,)).runs["run_id"].tolist() == [
         wanted.run_id
     ]

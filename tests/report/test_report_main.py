@@ -9,14 +9,15 @@ import pytest
 from synthetic_runs import FakeCell, config, write_run
 
 from offrl.errors import UserError
+from offrl.plan import plan
 from offrl.report.commands import fill_command
 from offrl.report.experiments import load_suite
 from offrl.report.readme import closing, marked, opening, replaced
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "report.py"
 CELLS = [FakeCell(config(algo, [s])) for algo in ("bc", "td3_bc") for s in (0, 1, 2)]
-SUITE = Suite("demo", CELLS, ReportOptions(title="A demo", caption="demo budget", last_k=3))
+SUITE = Suite("demo", CELLS, report_options(title="A demo", caption="demo budget", last_k=3))
 TWO_TASKS = Suite(
     "two",
     [
@@ -222,8 +223,11 @@ def test_a_suite_of_variants_says_where_they_are(tmp_path: Path) -> None:
         "algo/bc_slow.yaml": "# @package _global_\n"
         "defaults: [bc, _self_]\nalgo: {name: bc_slow, lr: 1e-9}\n",
         "experiment/slow.yaml": "# @package _global_\nn_updates: 2000\neval_every: 1000\n"
-        "report: {floor: 1000}\nhydra:\n  mode: MULTIRUN\n"
+        "report: {floor: 1000, title: Slow}\nhydra:\n  mode: MULTIRUN\n"
         "  sweeper: {params: {algo: 'bc,bc_slow'}}\n",
+        "experiment/slower.yaml": "# @package _global_\ndefaults: [slow, _self_]\n"
+        "report: {floor: 2000}\n",
+        "experiment/wrong.yaml": "# @package _global_\nreport: {lask_k: 3}\n",
     }
     for name, text in files.items():
         (conf / name).parent.mkdir(parents=True, exist_ok=True)
@@ -236,8 +240,20 @@ def test_a_suite_of_variants_says_where_they_are(tmp_path: Path) -> None:
         *("PYTHONPATH=tests", "python", "benchmarks/train.py"),
         *("hydra.searchpath=[tests/variants/conf]", "algo=bc_slow", "experiment=slow"),
     ]
+    assert suite.options == report_options(title="Slow", floor=1000)
+    heir = load_suite(tmp_path, "slower")
+    assert heir.options == report_options(title="Slow", floor=2000)
+    assert len(heir.cells) == 2
+    with pytest.raises(UserError, match=r"experiment=wrong: report\.lask_k: unknown key"):
+        load_suite(tmp_path, "wrong")
     with pytest.raises(UserError, match="fast: no such suite; there are slow"):
         load_suite(tmp_path, "fast")
+
+
+def test_the_defaults_of_reports_are_those_of_training() -> None:
+    (cell,) = plan([]).cells
+    assert cell.report == report_options()
+    assert cell.report.published == ("corl/last", "rebrac_paper/last")
 
 
 def test_errors_are_one_line(

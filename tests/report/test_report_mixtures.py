@@ -16,7 +16,7 @@ from offrl.report.groups import summarise
 from offrl.report.load import load_runs, no_runs
 from offrl.report.members import group_of
 from offrl.report.publish import publish
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import tables
 
 
@@ -39,7 +39,7 @@ def test_methods_on_different_versions_of_the_data_are_not_compared(tmp_path: Pa
 
 def test_a_pair_on_different_versions_of_the_data_has_no_difference(tmp_path: Path) -> None:
     cells = [FakeCell(config(norm_obs=flag)) for flag in (True, False)]
-    suite = Suite("x", cells, ReportOptions(layout="norm_obs"))
+    suite = Suite("x", cells, report_options(layout="norm_obs"))
     for c, digest in zip(cells, "ab", strict=True):
         write_run(tmp_path / "two", c, dataset=data(digest))
         write_run(tmp_path / "one", c, dataset=data("a"))
@@ -105,7 +105,21 @@ def test_one_diverged_seed_does_not_make_the_others_diverge(tmp_path: Path) -> N
     cell = FakeCell(config(seeds=[0, 1, 2]))
     write_run(tmp_path, cell, status="diverged", diverged_seed=1)
     (g,) = summarise(load_runs(tmp_path), None)
-    assert g.seeds == "0/3 (1 diverged, 2 interrupted)"
+    assert g.seeds == "0/3 (1 diverged, 2 stopped by divergence)"
+
+
+def test_a_run_that_diverges_is_not_offered_again(tmp_path: Path) -> None:
+    suite = Suite("x", [FakeCell(config(seeds=[0, 1, 2]))], report_options(layout="grid"))
+    (cell,) = suite.cells
+    assert isinstance(cell, FakeCell)
+    write_run(tmp_path / "diverged", cell, status="diverged", diverged_seed=1)
+    write_run(tmp_path / "killed", cell, status="interrupted")
+
+    def missing(name: str) -> str:
+        return rows(tables(load_runs(tmp_path / name), suite, "R"))[0]["what is missing"]
+
+    assert missing("diverged") == "–"
+    assert "python benchmarks/train.py experiment=demo" in missing("killed")
 
 
 def test_a_seed_too_many_is_named(tmp_path: Path) -> None:
@@ -145,7 +159,7 @@ def cells(steps: int) -> list[FakeCell]:
 
 
 def test_a_row_is_filled_at_its_own_length_but_a_short_one_at_the_suite_s(tmp_path: Path) -> None:
-    suite = Suite("x", cells(5000), ReportOptions(layout="grid", floor=3000), cells)
+    suite = Suite("x", cells(5000), report_options(layout="grid", floor=3000), cells)
 
     def missing(name: str) -> str:
         return rows(tables(load_runs(tmp_path / name), suite, "R"))[0]["what is missing"]
@@ -175,7 +189,7 @@ def test_lengths_of_a_suite_with_several_are_no_bar_and_impossible_ones_no_error
         return [FakeCell(config(env=e, n_updates=steps)) for e in ("hopper", "walker2d")]
 
     own = [at(4000)[0], at(8000)[1]]
-    group = group_of(Suite("x", own, ReportOptions(floor=3000), at))
+    group = group_of(Suite("x", own, report_options(floor=3000), at))
 
     def of(cell: FakeCell) -> str | None:
         c = cell.config
@@ -192,7 +206,7 @@ def test_games_have_one_column_for_a_learner(tmp_path: Path) -> None:
     pong: dict[str, Any] = {"source": "atari", "quality": "qrdqn", "env": "pong"}
     two = [FakeCell(config("discrete_cql", alpha=x, **pong)) for x in (1.0, 2.0)]
     with pytest.raises(UserError, match="several settings"):
-        tables(no_runs(), Suite("x", two, ReportOptions(layout="games")), "R")
+        tables(no_runs(), Suite("x", two, report_options(layout="games")), "R")
     everything = [FakeCell(config("discrete_cql", buffer_size=None, **pong))]
-    text = tables(no_runs(), Suite("x", everything, ReportOptions(layout="games")), "R")
+    text = tables(no_runs(), Suite("x", everything, report_options(layout="games")), "R")
     assert rows(text)[0]["transitions"] == "all"

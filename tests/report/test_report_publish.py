@@ -11,7 +11,7 @@ from offrl.report import publish as module
 from offrl.report.figures import curves
 from offrl.report.load import load_runs
 from offrl.report.publish import publish, scrub
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import tables
 
 FILES = ["curves.svg", "episodes.csv", "evaluations.csv", "runs.jsonl"]
@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_published_gives_the_same_table_and_figure(tmp_path: Path) -> None:
-    suite = Suite("demo", cells(3), ReportOptions(last_k=5, title="T"))
+    suite = Suite("demo", cells(3), report_options(last_k=5, title="T"))
     for c in suite.cells:
         write_run(tmp_path / "runs", c)
     done = publish(suite, tmp_path / "runs", tmp_path / "results")

@@ -11,7 +11,7 @@ from offrl.errors import UserError
 from offrl.report.about import about
 from offrl.report.load import load_runs, no_runs
 from offrl.report.published import SEED, columns_of, in_column, published
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import tables
 
 
@@ -100,7 +100,7 @@ def test_columns_beside_our_d4rl_scores(tmp_path: Path) -> None:
     whole = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "eval_every": 500_000}
     cells = [FakeCell(config(**whole)), FakeCell(config("bc", **whole))]
     write_run(tmp_path, cells[0], evaluations=[500_000, 1_000_000], step=1_000_000)
-    suite = Suite("d4rl", cells, ReportOptions(published=("corl/last", "rebrac_paper/last")))
+    suite = Suite("d4rl", cells, report_options(published=("corl/last", "rebrac_paper/last")))
     text = tables(load_runs(tmp_path), suite, "R")
     td3_bc, bc = [line for line in text.splitlines() if "hopper-d4rl/medium" in line]
     assert " published: corl/last |" in text
@@ -117,7 +117,7 @@ def test_nothing_beside_a_part_of_the_data_or_of_the_training(
 ) -> None:
     whole = {"source": "d4rl", "buffer_size": None, "n_updates": 1_000_000, "eval_every": 500_000}
     cell = FakeCell(config(**(whole | change)))
-    suite = Suite("d4rl", [cell], ReportOptions(published=("corl/last",)))
+    suite = Suite("d4rl", [cell], report_options(published=("corl/last",)))
     assert "60.37" not in tables(no_runs(), suite, "R")
 
 
@@ -127,7 +127,9 @@ def test_no_such_columns_beside_the_suite_s_own_data(tmp_path: Path) -> None:
 
 
 def test_an_unknown_column_names_those_that_there_are() -> None:
-    suite = Suite("x", [FakeCell(config(source="d4rl"))], ReportOptions(published=("corl/median",)))
+    suite = Suite(
+        "x", [FakeCell(config(source="d4rl"))], report_options(published=("corl/median",))
+    )
     with pytest.raises(UserError, match=r"'corl/median' is none of corl/best, corl/last"):
         tables(no_runs(), suite, "R")
 
@@ -140,6 +142,7 @@ def test_an_unknown_column_names_those_that_there_are() -> None:
             "lask_k: unknown key; .*report has title, caption, last_k, best, baseline, floor",
         ),
         ({"last_k": 0}, "last_k=0: must be at least 1"),
+        ({"last_k": None}, "last_k: .*'None' for field of type 'int'"),
         ({"last_k": True}, "last_k: .*'True' .* could not be converted to Integer"),
         ({"floor": -1}, "floor=-1: must be at least 0"),
         ({"floor": "1e5"}, "floor: .* write integers in full"),
@@ -152,18 +155,5 @@ def test_an_unknown_column_names_those_that_there_are() -> None:
 )
 def test_bad_report_options_name_the_key(node: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=says) as e:
-        ReportOptions.from_node(node, "demo.yaml")
-    assert str(e.value).startswith("demo.yaml: report.")
-
-
-def test_report_options_that_are_null_are_the_defaults() -> None:
-    node = {
-        "title": None,
-        "caption": "c",
-        "last_k": 3,
-        "layout": "grid",
-        "published": ["corl/best"],
-    }
-    options = ReportOptions.from_node(node, "demo.yaml")
-    expected = ReportOptions(caption="c", last_k=3, layout="grid", published=("corl/best",))
-    assert options == expected
+        report_options(**node)
+    assert str(e.value).startswith("train.yaml: report.")

@@ -11,7 +11,7 @@ from offrl.errors import UserError
 from offrl.report.figures import curves
 from offrl.report.load import load_runs, no_runs
 from offrl.report.markdown import markdown
-from offrl.report.suite import ReportOptions, Suite
+from offrl.report.suite import Suite, report_options
 from offrl.report.tables import tables
 
 CAPTION = "demo budget: too short for conclusions"
@@ -26,7 +26,7 @@ def test_a_complete_cell(tmp_path: Path) -> None:
     for c in cells:
         # scores 10 + 10 seed + step / 1000
         write_run(tmp_path, c, value=lambda s, t, e: 20 + 20 * (10 + 10 * s + t / 1000))
-    suite = Suite("demo", cells, ReportOptions(last_k=3, caption=CAPTION))
+    suite = Suite("demo", cells, report_options(last_k=3, caption=CAPTION))
     text = tables(load_runs(tmp_path), suite, "REGENERATE")
     (row,) = rows(text)
     assert row == {
@@ -104,9 +104,9 @@ def test_below_the_floor_is_not_run(tmp_path: Path) -> None:
     for c in cells:
         write_run(tmp_path, c)
     runs = load_runs(tmp_path)
-    at_floor = Suite("demo", cells, ReportOptions(floor=5000))
+    at_floor = Suite("demo", cells, report_options(floor=5000))
     assert rows(tables(runs, at_floor, "R"))[0]["seeds"] == "2/2"
-    text = tables(runs, Suite("demo", cells, ReportOptions(floor=5001)), "R")
+    text = tables(runs, Suite("demo", cells, report_options(floor=5001)), "R")
     (row,) = rows(text)
     assert row["score ± 95%"] == "not run"
     assert "less than 5,001 steps do not count" in text
@@ -115,7 +115,7 @@ def test_below_the_floor_is_not_run(tmp_path: Path) -> None:
 
 
 def test_a_suite_without_any_record() -> None:
-    text = tables(no_runs(), Suite("demo", seeds(3), ReportOptions(caption=CAPTION)), "R")
+    text = tables(no_runs(), Suite("demo", seeds(3), report_options(caption=CAPTION)), "R")
     assert rows(text)[0]["score ± 95%"] == "not run"
     assert CAPTION in text
 
@@ -213,7 +213,7 @@ def test_a_buffer_without_a_whole_episode_has_no_data_mean(tmp_path: Path) -> No
 def test_the_best_evaluation_is_a_column_of_its_own_that_says_what_it_is(tmp_path: Path) -> None:
     cell = FakeCell(config())
     write_run(tmp_path, cell, value=lambda s, t, e: 20 + 20 * (90 if t == 2000 else 30))
-    text = tables(load_runs(tmp_path), Suite("demo", [cell], ReportOptions(best=True)), "R")
+    text = tables(load_runs(tmp_path), Suite("demo", [cell], report_options(best=True)), "R")
     (row,) = rows(text)
     assert (row["score (offrl-v5) ± 95%"], row["best*"]) == ("30.0 (n=1)", "90.0 (n=1)")
     assert "`best*`: each seed's best evaluation, optimistic" in text
@@ -227,14 +227,16 @@ def test_a_baseline_gives_every_other_row_its_difference_per_seed(tmp_path: Path
     cells = [FakeCell(config(a, [s])) for a in ("cql", "bc") for s in range(3)]
     for c in cells:
         write_run(tmp_path, c, value=score(2.0 if c.config["algo"]["name"] == "cql" else 0.0))
-    suite = Suite("demo", cells, ReportOptions(last_k=3, baseline="bc"))
+    suite = Suite("demo", cells, report_options(last_k=3, baseline="bc"))
     text = tables(load_runs(tmp_path), suite, "R")
     cql, bc = rows(text)
     assert cql["difference to bc ± 95%"] == "+4.0 ± 5.0"  # of 2, 4, 6: t(2) = 4.303, s = 2
     assert cql["difference to bc, mean of last 3"] == "+4.0 ± 5.0"
     assert bc["difference to bc ± 95%"] == bc["difference to bc, mean of last 3"] == "–"
     assert "`difference to bc`: a seed's score minus that of the same seed" in text
-    only_last = tables(load_runs(tmp_path), Suite("demo", cells, ReportOptions(baseline="bc")), "R")
+    only_last = tables(
+        load_runs(tmp_path), Suite("demo", cells, report_options(baseline="bc")), "R"
+    )
     assert "mean of last" not in only_last
     assert rows(only_last)[0]["difference to bc ± 95%"] == "+4.0 ± 5.0"
 
@@ -245,20 +247,20 @@ def test_a_baseline_gives_every_other_row_its_difference_per_seed(tmp_path: Path
 def test_a_baseline_is_of_the_same_data(changes: dict[str, object]) -> None:
     cells = [FakeCell(config("cql")), FakeCell(config("bc", **changes))]
     with pytest.raises(UserError, match=r"report.baseline=bc: 0 rows of it, .* of cql on hopper"):
-        tables(no_runs(), Suite("demo", cells, ReportOptions(baseline="bc")), "R")
+        tables(no_runs(), Suite("demo", cells, report_options(baseline="bc")), "R")
 
 
 def test_two_baselines_are_none() -> None:
     cells = [FakeCell(config("cql")), *(FakeCell(config("bc", alpha=a)) for a in (1.0, 2.0))]
     with pytest.raises(UserError, match=r"report.baseline=bc: 2 rows"):
-        tables(no_runs(), Suite("demo", cells, ReportOptions(baseline="bc")), "R")
+        tables(no_runs(), Suite("demo", cells, report_options(baseline="bc")), "R")
 
 
 def test_too_few_evaluations_for_the_mean_are_a_dash(tmp_path: Path) -> None:
     cells = seeds(2)
     for c in cells:
         write_run(tmp_path, c, evaluations=[2500, 5000])
-    text = tables(load_runs(tmp_path), Suite("demo", cells, ReportOptions(last_k=3)), "R")
+    text = tables(load_runs(tmp_path), Suite("demo", cells, report_options(last_k=3)), "R")
     assert rows(text)[0]["mean of last 3"] == "–"
     assert "fewer evaluations" in text
 
