@@ -195,6 +195,7 @@ def test_data_that_changed_under_a_complete_run(tmp_path: Path) -> None:
     data = write_robot(tmp_path / "d.hdf5", seed=0)
     run_dir = complete(tiny(data, tmp_path / "o"))
     old, kept = manifest(run_dir)["dataset"]["digest"], results(run_dir)
+    (tmp_path / "copies").mkdir()
     elsewhere = write_robot(tmp_path / "copies" / "d.hdf5", seed=0)
     assert complete(tiny(elsewhere, tmp_path / "o")) == run_dir  # where it lies does not matter
 

@@ -223,7 +223,7 @@ def test_a_key_that_only_the_swept_choices_have(train: Train, hopper: Path) -> N
     for line in done.out.splitlines():
         content = manifest(Path(line))
         assert content["config"]["algo"]["lr"] == 2e-3
-        assert "algo.lr=2e-3" in content["overrides"]
+        assert "algo.lr=0.002" in content["overrides"]
 
 
 def test_a_file_that_changed_stops_a_sweep(train: Train, tmp_path: Path) -> None:
