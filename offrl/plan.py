@@ -47,18 +47,25 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
         parsed = [_parse(parser, o) for o in overrides]
         swept = [o.input_line for o in parsed if o.is_sweep_override()]
         fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
-        cfg = _compose([o for o in fixed if not _of_a_choice(o)], with_hydra=True)
+        launched = list(overrides)
+        try:
+            cfg = _compose(fixed, with_hydra=True)
+        except UserError:
+            cfg = _compose([o for o in fixed if not _of_a_choice(o)], with_hydra=True)
+            sweeps = multirun or cfg.hydra.mode == RunMode.MULTIRUN
+            if not sweeps or cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
+                raise
+            launched = _late(parsed)
         if not multirun and cfg.hydra.mode != RunMode.MULTIRUN:
             if swept:
                 raise UserError(f"{swept[0]}: several values make a sweep; add -m")
-            return Plan([make_cell(_plain(_compose(fixed)), overrides)], False)
+            return Plan([make_cell(_plain(cfg), overrides)], False)
         if cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
-            return Plan([make_cell(_plain(_compose(fixed)), fixed)], True, _search(cfg, parsed))
+            return Plan([make_cell(_plain(cfg), fixed)], True, _search(cfg, parsed))
         for o in parsed:
             if o.is_sweep_override() and not o.is_discrete_sweep():
                 raise UserError(f"{o.input_line}: list the values, as in {o.key_or_group}=1,2")
         params = [f"{k}={v}" for k, v in (cfg.hydra.sweeper.params or {}).items()]
-        launched = _late(parsed)
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *launched]), None)
         cells: dict[str, Cell] = {}
         for cell in map(make_cell, _compose_all(jobs), jobs):

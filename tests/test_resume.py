@@ -205,7 +205,8 @@ def test_data_that_changed_under_a_complete_run(tmp_path: Path) -> None:
     for word in (str(run_dir), old, "another name", "on_mismatch=restart"):
         assert word in outcome.message
     assert results(run_dir) == kept
-    assert "no such file" in run(tiny(tmp_path / "absent" / "d.hdf5", tmp_path / "o")).message
+    absent = run(tiny(tmp_path / "absent" / "d.hdf5", tmp_path / "o"))
+    assert "No such file" in absent.message
 
     over = tiny(elsewhere, tmp_path / "o", "on_mismatch=restart")
     assert complete(over) == run_dir
