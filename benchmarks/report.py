@@ -73,7 +73,7 @@ def stats(
     from offrl.atomic import write_atomic
     from offrl.errors import UserError
     from offrl.report.comparison import block, comparisons
-    from offrl.report.groups import summarise
+    from offrl.report.groups import by_reference, summarise
     from offrl.report.look import by_method
     from offrl.report.profiles import profiles
 
@@ -93,7 +93,8 @@ def stats(
     for reference, comparison in found.items():
         print(f"Scores: {reference}\n\n{block(comparison, k, baseline)}", end="")
         if figure is not None:
-            svg = profiles(comparison, by_method(groups), reference)
+            looks = by_method(by_reference(groups)[reference])
+            svg = profiles(comparison, looks, reference)
             write_atomic(figure, svg.encode())
             print(f"\nPerformance profiles: {figure}")
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from offrl.report.comparison import block, comparisons
 from offrl.report.figures import curves
-from offrl.report.groups import summarise
+from offrl.report.groups import by_reference, summarise
 from offrl.report.load import Runs
 from offrl.report.look import by_method
 from offrl.report.profiles import profiles
@@ -37,7 +37,8 @@ def section(
     for reference, comparison in comparisons(groups).items():
         # tasks of one robot alone are no suite to generalise over
         if len({task.partition("-")[0] for task in comparison.tasks}) > 1 and comparison.scores:
-            svg = profiles(comparison, by_method(groups), reference)
+            looks = by_method(by_reference(groups)[reference])
+            svg = profiles(comparison, looks, reference)
             name = f"profile-{reference}.svg"
             parts.append(f"![{title}: performance profiles, {reference}]({link(name, svg)})\n")
             parts.append(block(comparison, suite.options.last_k))

@@ -206,6 +206,20 @@ def test_aggregates_of_published_and_of_other_runs(
         assert says in capsys.readouterr().err
 
 
+def test_a_profile_s_methods_are_named_by_its_own_scale_alone(
+    report: ModuleType, tmp_path: Path
+) -> None:
+    for c in TWO_TASKS.cells:
+        assert isinstance(c, FakeCell)
+        write_run(tmp_path / "runs", c)
+    for norm in (True, False):  # returns, which nothing is drawn of
+        other = config("bc", source="file", quality="mine", norm_obs=norm)
+        write_run(tmp_path / "runs", FakeCell(other))
+    figure = tmp_path / "profile.svg"
+    assert report.main(["stats", "--runs", str(tmp_path / "runs"), "--figure", str(figure)]) == 0
+    assert figure.read_text().startswith("<?xml")
+
+
 def test_a_sweep_s_budget(
     report: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
