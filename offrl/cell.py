@@ -169,9 +169,11 @@ def _tuned(cfg: DictConfig) -> dict[str, Any] | None:
     """None also where the table has no such row, and the command line had to say the values."""
     try:
         row = cfg.tuned.row
-        values = OmegaConf.to_container(cfg.tuned[row])
+        values = cfg.tuned[row]
     except OmegaConfBaseException:
         return None
+    if OmegaConf.is_config(values):
+        values = OmegaConf.to_container(values)
     return {"table": cfg.tuned.get("table"), "row": row, "values": values}
 
 

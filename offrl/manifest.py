@@ -40,7 +40,7 @@ def finished(run_dir: Path, cell: Cell) -> bool:
     """
     if state(run_dir)[0] != "complete":
         return False
-    if getattr(cell.source, "path", None) is None:
+    if "path" not in cell.source.unhashed:
         return True
     known, now = read_json(run_dir / NAME)["dataset"]["digest"], cell.source.open(cell.env)
     if now.digest != known and cell.settings.on_mismatch == "stop":
@@ -49,6 +49,14 @@ def finished(run_dir: Path, cell: Cell) -> bool:
             f"{now.digest}. Give the file another name, or start over with on_mismatch=restart"
         )
     return bool(now.digest == known)
+
+
+def done(run_dir: Path, cell: Cell) -> bool:
+    """The same, after a run that has said what finished() would raise."""
+    try:
+        return finished(run_dir, cell)
+    except UserError:
+        return False
 
 
 def begun(run_dir: Path) -> Content | None:

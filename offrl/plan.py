@@ -66,7 +66,7 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
             if o.is_sweep_override() and not o.is_discrete_sweep():
                 raise UserError(f"{o.input_line}: list the values, as in {o.key_or_group}=1,2")
         params = [f"{k}={v}" for k, v in (cfg.hydra.sweeper.params or {}).items()]
-        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *launched]), None)
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
         cells: dict[str, Cell] = {}
         for cell in map(make_cell, _compose_all(jobs), jobs):
             _require_same_file(cells.setdefault(cell.run_id, cell), cell)
@@ -74,16 +74,14 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
 
 
 def _late(overrides: Sequence[Override]) -> list[str]:
-    """The same sweep, in which Hydra looks for keys of a choice in its jobs alone.
+    """The same sweep for a Hydra that composes the fixed overrides without the swept ones, too.
 
-    It composes a sweep's fixed overrides without the swept ones, too, and would look for
-    `algo.min_q_weight` in the default algorithm: as a sweep of one value it is no fixed one.
+    It would look for `algo.min_q_weight` in the default algorithm; `++` adds what is not there.
+    That it is there in every cell has been checked before.
     """
     lines = [o.input_line or "" for o in overrides]
     return [
-        "{}=choice({})".format(*line.split("=", 1))
-        if _of_a_choice(line) and not o.is_sweep_override()
-        else line
+        f"++{line}" if _of_a_choice(line) and not o.is_sweep_override() else line
         for line, o in zip(lines, overrides, strict=True)
     ]
 
@@ -116,7 +114,7 @@ def launched_cell(cfg: DictConfig) -> Cell:
     """The cell of a configuration that Hydra has composed and launched."""
     overrides = HydraConfig.get().overrides
     path = [o for o in overrides.hydra if o.startswith("hydra.searchpath=")]
-    return make_cell(_plain(cfg), [*path, *overrides.task])
+    return make_cell(_plain(cfg), [*path, *(o.removeprefix("++") for o in overrides.task)])  # _late
 
 
 def _parse(parser: OverridesParser, override: str) -> Override:

@@ -18,7 +18,7 @@ from offrl import manifest
 from offrl.cell import Cell
 from offrl.claim import claim
 from offrl.record import Records, read_json, write_json
-from offrl.run import run_dir_of, status
+from offrl.run import run_dir_of
 
 FOLDER = "OFFRL_SEARCH"  # of the search; tells the workers, which inherit it
 
@@ -39,7 +39,7 @@ class Search:
 
 def objective(cell: Cell) -> float | None:
     """The mean score of a complete run's last evaluation, over its seeds and episodes."""
-    if status(cell) != "complete":
+    if not manifest.done(run_dir_of(cell), cell):
         return None
     rows = Records(run_dir_of(cell)).eval_rows
     last = max(rows["step"])

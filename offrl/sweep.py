@@ -76,10 +76,11 @@ def _command(launch: Callable[[], object], args: Namespace) -> int:
 
 
 def _single(launch: Callable[[], object], cell: "Cell") -> int:
-    from offrl.run import status
+    from offrl.manifest import done
+    from offrl.run import run_dir_of
 
     launch()
-    return 0 if status(cell) == "complete" else 1
+    return 0 if done(run_dir_of(cell), cell) else 1
 
 
 def _search(launch: Callable[[], object], base: "Cell", search: "Search") -> int:
@@ -254,16 +255,16 @@ def _finish_left(launch: Callable[[], object], cells: "Sequence[Cell]") -> None:
 
 
 def _summary(cells: "Sequence[Cell]") -> int:
-    from offrl.manifest import state
+    from offrl.manifest import done, state
     from offrl.run import run_dir_of
 
     states = [(c, *state(run_dir_of(c))) for c in cells]
-    bad = [(c, status, error) for c, status, error in states if status != "complete"]
+    bad = [(c, status, error) for c, status, error in states if not done(run_dir_of(c), c)]
     print(f"{len(cells) - len(bad)} of {len(cells)} cells complete", file=sys.stderr)
     said = None
     for cell, status, error in bad:
         why = _why(cell, error)
-        stands = "not begun" if status == "none" else status
+        stands = {"none": "not begun", "complete": "on other data"}.get(status, status)
         print(f"  {cell.dirname}: {stands}: {'as above' if why == said else why}", file=sys.stderr)
         said = why
         print(f"    again: {cell.again}", file=sys.stderr)

@@ -173,6 +173,9 @@ def test_a_run_says_which_row_it_was_tuned_by(path: str) -> None:
     assert cell("algo=rebrac", "algo.actor_bc_coef=1").tuned == row  # what was set is in the config
     assert cell("algo=bc").tuned is None
     assert cell(path, "algo=tuned_bc", "dataset=offrl/expert", "algo.lr=4e-3").tuned is None
+    given = [f"algo.{k}={v}" for k, v in values.items()]
+    table = cell("algo=rebrac", "tuned.row=table", *given).tuned  # a row that is one value
+    assert table == {"table": "rebrac", "row": "table", "values": "rebrac"}
 
 
 def test_a_missing_tuned_cell_is_refused(train: Train, path: str) -> None:

@@ -29,6 +29,7 @@ from harness import (
 
 from offrl.checkpoint import load_tensors, save_tensors
 from offrl.loop import Loop
+from offrl.manifest import done
 from offrl.record import write_json
 from offrl.run import run, run_dir_of, status
 
@@ -205,6 +206,7 @@ def test_data_that_changed_under_a_complete_run(tmp_path: Path) -> None:
     for word in (str(run_dir), old, "another name", "on_mismatch=restart"):
         assert word in outcome.message
     assert results(run_dir) == kept
+    assert not done(run_dir, tiny(elsewhere, tmp_path / "o"))
     absent = run(tiny(tmp_path / "absent" / "d.hdf5", tmp_path / "o"))
     assert "No such file" in absent.message
 

@@ -218,7 +218,7 @@ def test_a_sweep_continues_what_was_interrupted(train: Train, hopper: Path, tmp_
 def test_a_key_that_only_the_swept_choices_have(train: Train, hopper: Path) -> None:
     """The default algorithm has no `lr`; Hydra composes it before its jobs."""
     args = (*TINY[1:], SMALL_NET, "dataset=file", f"dataset.path={hopper}", "algo.lr=2e-3")
-    done = train("-m", "algo=bc,bc_seed", *args)
+    done = train("-m", "algo=bc,bc_seed", *args, "runtime.threads=1")
     assert (done.code, "2 of 2 cells complete" in done.err) == (0, True)
     for line in done.out.splitlines():
         content = manifest(Path(line))

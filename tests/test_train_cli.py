@@ -216,3 +216,13 @@ def test_seeds_may_share_a_process_or_not(train: Train, hopper: Path) -> None:
     alone = train(*args, "seeds=[1]").run_dir
     of_1 = [x for x in results(both)["eval.csv"].splitlines() if x.startswith(b"1,")]
     assert of_1 == results(alone)["eval.csv"].splitlines()[1:]
+
+
+def test_a_run_on_other_data_is_no_success(train: Train, tmp_path: Path) -> None:
+    data = write_robot(tmp_path / "d.hdf5", seed=0)
+    args = (*TINY, SMALL_NET, "dataset=file", f"dataset.path={data}")
+    assert train(*args).code == 0
+    write_robot(data, seed=1)
+    done = train(*args)
+    assert done.code == 1
+    assert "on_mismatch=restart" in done.err

@@ -24,6 +24,7 @@ from offrl.data.hdf5 import Rows, check_actions, check_order, read_rows
 from offrl.data.store import Columns, open_dataset, write_dataset
 from offrl.errors import UserError
 
+_CHECKS = 1  # raise it when a file is to be checked once more, because more is asked of it
 _VIEW = 2  # raise it when the same file gives other columns than before
 
 
@@ -60,18 +61,17 @@ def unpack_hdf5(
         )
     digest = _digest(source, view)
     if known is None:
+        rows = read_rows(path, max_action, n_actions, with_next=keep_timeouts)
+        columns = (
+            _every_row(path, rows) if keep_timeouts else _qlearning(path, rows, max_episode_steps)
+        )
+        del rows  # the columns hold what they need: the rest need not be in memory twice
         if not (cache_root / digest).is_dir():
-            rows = read_rows(path, max_action, n_actions, with_next=keep_timeouts)
-            columns = (
-                _every_row(path, rows)
-                if keep_timeouts
-                else _qlearning(path, rows, max_episode_steps)
-            )
-            del rows  # the columns hold what they need: the rest need not be in memory twice
             meta = {"id": dataset_id, "source": path.name, "source_sha256": source, **view}
             write_dataset(cache_root, digest, columns, meta)
         entry.parent.mkdir(exist_ok=True)
-        write_atomic(entry, json.dumps({"path": str(path.resolve()), "source": source}).encode())
+        content = {"path": str(path.resolve()), "source": source, "checks": _CHECKS}
+        write_atomic(entry, json.dumps(content).encode())
     dataset = open_dataset(cache_root, digest)
     # the bounds are not part of the view
     check_actions(str(path), dataset.action, max_action, n_actions)
@@ -91,12 +91,17 @@ def _entry(path: Path, cache_root: Path, view: Mapping[str, object]) -> Path:
 
 
 def _known(entry: Path, cache_root: Path, view: Mapping[str, object]) -> str | None:
-    """The source's SHA-256, if its view is in the cache."""
+    """The source's SHA-256, if its view is in the cache, and was checked as it is now."""
     try:
-        source = json.loads(entry.read_text(encoding="utf-8"))["source"]
+        content = json.loads(entry.read_text(encoding="utf-8"))
+        source, checks = content["source"], content["checks"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not isinstance(source, str) or not (cache_root / _digest(source, view)).is_dir():
+    if (
+        checks != _CHECKS
+        or not isinstance(source, str)
+        or not (cache_root / _digest(source, view)).is_dir()
+    ):
         return None
     return source
 

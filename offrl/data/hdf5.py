@@ -31,6 +31,8 @@ class Rows(NamedTuple):
 def read_rows(path: Path, max_action: float, n_actions: int | None, with_next: bool) -> Rows:
     """Every row of the file.  `with_next` requires next_observations and timeouts.
 
+    Without it next_observations are only compared with the rows, and may be unusable: then None.
+
     Actions lie in [-max_action, max_action]^A, or are discrete, n_actions of them.
 
     Raises UserError for a file that cannot be read, or whose contents are not in D4RL's layout.
@@ -50,8 +52,8 @@ def read_rows(path: Path, max_action: float, n_actions: int | None, with_next: b
             return Rows(
                 observations,
                 _next_observations(path, f, observations.shape)
-                if with_next or "next_observations" in f
-                else None,
+                if with_next
+                else _evidence(f, observations.shape),
                 actions,
                 _floats(path, f, "rewards", ndim=1, n=n),
                 _flags(path, f, "terminals", n),
@@ -95,9 +97,10 @@ def check_order(path: Path, rows: Rows, ends: NDArray[np.bool_]) -> None:
     following = rows.next_observations
     if following is None:
         return
-    gap = np.abs(following[:-1] - rows.observations[1:])
-    close = _SUCCESSOR_TOLERANCE * (1 + np.abs(following[:-1]))
-    apart = (gap > close).any(axis=1)[~ends[:-1]]
+    with np.errstate(invalid="ignore"):  # NaN is not close
+        gap = np.abs(following[:-1] - rows.observations[1:])
+        close = gap <= _SUCCESSOR_TOLERANCE * (1 + np.abs(following[:-1]))
+    apart = ~close.all(axis=1)[~ends[:-1]]
     if len(apart) and apart.mean() > _APART:
         first = int(np.flatnonzero(~ends[:-1])[apart.argmax()])
         raise UserError(
@@ -155,6 +158,15 @@ def _next_observations(path: Path, f: Any, shape: tuple[int, ...]) -> NDArray[np
         raise UserError(
             f"{path}: 'next_observations' has shape {values.shape}, but 'observations' {shape}"
         )
+    return values
+
+
+def _evidence(f: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    item = f.get("next_observations")
+    if not isinstance(item, h5py.Dataset) or item.shape != shape or item.dtype.kind not in "fiu":
+        return None
+    with np.errstate(over="ignore"):
+        values: NDArray[np.float32] = item[()].astype(np.float32, copy=False)
     return values
 
 

@@ -89,6 +89,31 @@ def test_rows_that_do_not_follow_each_other(keep_timeouts: bool, tmp_path: Path)
     assert (np.diff(d.episode_start) == 1).all()
 
 
+def test_a_cache_of_an_older_version_is_checked_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = rows("---------t" * 30 + "--------d" * 30)
+    order = np.random.default_rng(0).permutation(len(columns["rewards"]))
+    path = write(tmp_path / "a.hdf5", {k: v[order] for k, v in columns.items()})
+    with monkeypatch.context() as m:
+        m.setattr("offrl.data.d4rl._CHECKS", 0)
+        m.setattr("offrl.data.d4rl.check_order", lambda *args: None)
+        unpack_hdf5(path, "file/x", tmp_path / "cache", 1000)
+    with pytest.raises(UserError, match="is not the next row's observation"):
+        unpack_hdf5(path, "file/x", tmp_path / "cache", 1000)
+
+
+def test_successors_that_are_not_used_may_be_unusable(tmp_path: Path) -> None:
+    columns = rows("---t---d--" * 9)
+    cache = tmp_path / "cache"
+    expected = unpack_hdf5(write(tmp_path / "a.hdf5", columns), "file/x", cache, 1000)
+    columns["next_observations"][columns["terminals"] | columns["timeouts"]] = np.nan
+    shorter = {**columns, "next_observations": columns["next_observations"][:-1]}
+    for k, changed in enumerate((columns, shorter)):
+        d = unpack_hdf5(write(tmp_path / f"{k}.hdf5", changed), "file/x", cache, 1000)
+        np.testing.assert_array_equal(d.states, expected.states)
+
+
 def test_successors_that_agree_but_for_rounding_and_a_few(tmp_path: Path) -> None:
     columns = rows("---------t" * 60)
     noise = np.random.default_rng(0).standard_normal(columns["next_observations"].shape)

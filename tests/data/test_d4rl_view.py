@@ -141,9 +141,9 @@ def test_a_second_load_reads_the_cache_and_not_the_source(
     assert (first.id, again.id) == ("file/a", "file/b")
     np.testing.assert_array_equal(again.states, first.states)
 
-    os.utime(path, ns=(1, 1))  # touched, same bytes: hashed again, not unpacked again
+    os.utime(path, ns=(1, 1))  # touched, same bytes: checked again, not unpacked again
     with monkeypatch.context() as m:
-        m.setattr("offrl.data.d4rl.read_rows", unwanted)
+        m.setattr("offrl.data.d4rl.write_dataset", unwanted)
         assert unpack_hdf5(path, "file/a", tmp_path / "cache", MAX_STEPS).digest == first.digest
 
 
