@@ -142,8 +142,11 @@ def test_two_columns_exchanged(robot: str, data: dict[str, Dataset]) -> None:
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_actions_too_small_to_move_much(robot: str, tmp_path: Path) -> None:
-    """Their own explain the data better than other rows' do, by whatever little there is."""
-    path = write_robot(tmp_path / "a.hdf5", robot, scale=0.05)
+    """Their own explain the data better than other rows' do, by whatever little there is.
+
+    On HalfCheetah other rows' actions are within the bound of the error here.
+    """
+    path = write_robot(tmp_path / "a.hdf5", robot, scale=0.005)
     d = unpack_hdf5(path, "file/x", tmp_path, 1000)
     check_dynamics(d, robot)
     with pytest.raises(UserError, match=f"not those of {robot}"):
