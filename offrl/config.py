@@ -24,6 +24,9 @@ from offrl.types import AnyAlgorithm, Spec
 OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
 OmegaConf.register_new_resolver("rom", rom_id, replace=True)
 OmegaConf.register_new_resolver("share", lambda part, n: round(part * n), replace=True)
+OmegaConf.register_new_resolver(
+    "least", lambda *sizes: min(n for n in sizes if n is not None), replace=True
+)
 
 
 def target_class(node: DictConfig, where: str) -> type[Any]:
@@ -67,17 +70,36 @@ def typed(node: DictConfig, cls: type[Any], where: str) -> dict[str, Any]:
         raise UserError(explain(e, where, names)) from e
     assert isinstance(values, dict)
     for key, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{_path(where, key)}={value}: must be a finite number")
-        if str(key).endswith(_COUNTS) and isinstance(value, int) and value < 1:
-            raise UserError(f"{_path(where, key)}={value}: must be at least 1")
-        if key == "hidden" and any(width < 1 for width in value):
-            raise UserError(f"{_path(where, key)}={value}: layers have at least one unit")
+        if wrong := _out_of_range(str(key), value):
+            raise UserError(f"{_path(where, key)}={value}: {wrong}")
     return {str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 # what these hyperparameters count is divided by, or drawn
-_COUNTS = ("period", "decay_steps", "eps_steps", "n_actions", "n_quantiles")
+_COUNTS = (
+    *("period", "decay_steps", "eps_steps", "n_actions", "n_quantiles"),
+    *("candidates", "latent_per_action"),
+)
+_SHARES = ("tau", "expectile", "eps_start", "eps_end", "eps_test")
+_SIZES = ("lr", "policy_noise", "noise_clip", "phi", "latent_clip", "bc_steps")
+_POSITIVE = ("kappa", "adam_eps", "initial_alpha", "max_weight", "max_grad_norm")
+
+
+def _out_of_range(key: str, value: object) -> str:
+    """What is wrong with the value of a hyperparameter, or ""."""
+    if key.endswith("hidden") and isinstance(value, list):
+        return "layers have at least one unit" if any(width < 1 for width in value) else ""
+    if not isinstance(value, int | float):
+        return ""
+    if not math.isfinite(value):
+        return "must be a finite number"
+    rules = (
+        (_COUNTS, value >= 1, "must be at least 1"),
+        (_SHARES, 0 <= value <= 1, "must lie in [0, 1]"),
+        (_SIZES, value >= 0, "must be at least 0"),
+        (_POSITIVE, value > 0, "must be more than 0"),
+    )
+    return next((said for keys, fine, said in rules if key.endswith(keys) and not fine), "")
 
 
 @cache

@@ -1,6 +1,6 @@
 """The engine: several seeds of one algorithm, eager or compiled.
 
-It alone knows of seeds and of torch.compile; the algorithms are written for one seed.
+The algorithms are written for one seed, and know of no compiler.
 """
 
 import ctypes

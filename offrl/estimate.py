@@ -11,7 +11,7 @@ from offrl import manifest
 from offrl.cell import Cell
 from offrl.errors import UserError
 from offrl.record import read_json
-from offrl.run import run_dir_of, status
+from offrl.run import run_dir_of
 
 
 class Estimate(NamedTuple):
@@ -27,7 +27,7 @@ def time_left(cells: Sequence[Cell], published: Path) -> Estimate:
 
     Speeds are those of the runs beside the cells, else those of the suites below `published`.
     """
-    todo = [c for c in cells if status(c) != "complete"]
+    todo = [c for c in cells if not manifest.done(run_dir_of(c), c)]
     here = [_read(p) for p in run_dir_of(cells[0]).parent.glob(f"*/{manifest.NAME}")]
     lines = [line for p in published.glob("*/runs.jsonl") for line in p.read_text().splitlines()]
     speeds = _speeds(json.loads(line) for line in lines) | _speeds(here)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's and every paper's defaults
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's defaults; some algorithms give another epsilon
 
 
 class AdamState(NamedTuple):

@@ -1,4 +1,4 @@
-"""status=true: how every cell of a suite stands, from its run directory alone."""
+"""status=true: how every cell of a suite stands, from its run directory and its file of data."""
 
 import sys
 import time
@@ -45,7 +45,7 @@ def standing(cell: Cell) -> Standing:
     last = (error or "").strip().rpartition("\n")[2]
     match status:
         case "complete":
-            return Standing("done", "")
+            return _complete(cell, run_dir)
         case "none":
             return Standing("waiting", "")
         case "running":
@@ -53,6 +53,15 @@ def standing(cell: Cell) -> Standing:
         case "interrupted":
             return Standing("waiting", f"interrupted; goes on at step {_read(run_dir)['step']}")
     return Standing(status, last)
+
+
+def _complete(cell: Cell, run_dir: Path) -> Standing:
+    """What the run itself would say: it refuses a file that is another one by now."""
+    try:
+        done = manifest.finished(run_dir, cell)
+    except UserError as e:
+        return Standing("failed", str(e))
+    return Standing("done", "") if done else Standing("waiting", "is on other data; starts over")
 
 
 def _speed(cell: Cell, path: Path) -> str:

@@ -37,6 +37,21 @@ WRONG = [
     (["algo.hidden=[256,0]"], ["algo.hidden", "at least one unit"]),
     (["algo=iql", "algo.actor_decay_steps=0"], ["algo.actor_decay_steps=0", "at least 1"]),
     (["algo=cql", "algo.n_actions=0"], ["algo.n_actions=0", "at least 1"]),
+    (["algo=bcq", "algo.n_candidates=0"], ["algo.n_candidates=0", "at least 1"]),
+    (["algo=bcq", "algo.vae_hidden=[0]"], ["algo.vae_hidden=[0]", "at least one unit"]),
+    (["algo.tau=2"], ["algo.tau=2.0", "[0, 1]"]),
+    (["algo=iql", "algo.expectile=2"], ["algo.expectile=2.0", "[0, 1]"]),
+    (["algo.critic_lr=-1"], ["algo.critic_lr=-1.0", "at least 0"]),
+    (["algo.noise_clip=-0.5"], ["algo.noise_clip=-0.5", "at least 0"]),
+    (["algo=cql", "algo.max_grad_norm=0"], ["algo.max_grad_norm=0.0", "more than 0"]),
+    (
+        ["algo=discrete_bcq", "env=pong", "dataset=atari/qrdqn", "algo.threshold=1"],
+        ["algo.threshold=1.0", "[0, 1)"],
+    ),
+    (
+        ["algo=discrete_crr", "env=pong", "dataset=atari/qrdqn", "algo.beta=0"],
+        ["algo.beta=0.0", "more than 0"],
+    ),
     (["algo.period=1500", "n_updates=1500", "eval_every=1500"], ["algo.period=1500", "1000"]),
     (["algo=sac"], ["algo=sac", "collect.py"]),
     # types and values

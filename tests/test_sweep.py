@@ -234,6 +234,14 @@ def test_a_file_that_changed_stops_a_sweep(train: Train, tmp_path: Path) -> None
     done = train(*sweep)
     assert (done.code, done.out) == (1, "")
     assert "on_mismatch=restart" in done.err
+    status = train(*sweep, "status=true")
+    assert (status.code, status.err) == (1, "2 failed\n")
+    assert "is complete, on other data of the name file/d:" in status.out
+    dry = train(*sweep, "dry_run=true")
+    assert [line.split()[0] for line in dry.out.splitlines()] == ["failed"] * 2
+    assert dry.err.startswith("0 of 2 cells complete")
+    status = train(*sweep, "on_mismatch=restart", "status=true")
+    assert (status.code, status.err) == (1, "2 waiting\n")
     over = train(*sweep, "on_mismatch=restart")
     assert (over.code, "2 of 2 cells complete" in over.err) == (0, True)
 

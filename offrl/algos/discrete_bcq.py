@@ -2,7 +2,8 @@
 which a model of the data finds likely.
 
 The penalty on the model's logits is the authors' code's.  Deviations: the data's rewards are taken
-as they are, the authors clip them to [-1, 1]; the start of the CNN (docs/decisions/0005).
+as they are, the authors clip them to [-1, 1]; pixels are divided by 255, which the authors' code
+does not; the start of the CNN (docs/decisions/0005).
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from offrl.errors import UserError
 from offrl.nn.cnn import HeadedNet
 from offrl.nn.discrete import copied_every, epsilon_greedy, of_actions
 from offrl.optim import AdamState, adam, adam_init
@@ -50,6 +52,10 @@ class DiscreteBCQ:
     policy_fields: ClassVar[tuple[str, ...]] = ("critic",)
     act_noise_dim: ClassVar[int] = 1
     period: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:  # from 1 on no action would be likely
+            raise UserError(f"algo.threshold={self.threshold}: must lie in [0, 1)")
 
     @property
     def net(self) -> HeadedNet:

@@ -61,6 +61,8 @@ class DiscreteCRR:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise UserError(f"algo.mode={self.mode}: must be one of {', '.join(MODES)}")
+        if self.beta <= 0:
+            raise UserError(f"algo.beta={self.beta}: must be more than 0")
 
     @property
     def act_noise_dim(self) -> int:

@@ -5,7 +5,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from offrl.report.groups import Group
-from offrl.report.published import NOTES, in_column
+from offrl.report.published import CAVEATS, NOTES, in_column
 from offrl.report.suite import TRAIN, ReportOptions, Suite
 
 
@@ -118,14 +118,16 @@ def _published(groups: Sequence[Group], sources: Sequence[str], options: ReportO
         where = [NOTES.get(p.source, f"{p.citation}, {p.table}") for p in rows]
         variants = [p.variant for p in rows if p.variant and p.source not in NOTES]
         detail = "; ".join(dict.fromkeys(where)) or "nothing for these rows"
-        text = ", ".join([f"`{column}` ({detail})", *dict.fromkeys(variants)])
+        caveats = [CAVEATS[p.source] for p in rows if p.source in CAVEATS]
+        text = ", ".join([f"`{column}` ({detail})", *dict.fromkeys((*variants, *caveats))])
         texts.append(f"{letter}: {text}" if grid else text)
     shown = "Published numbers"
     if grid:
         shown = "In brackets: the published number of the first of these sources that has one"
     return (
         f"{shown}, for exactly the same version of the data, normalised by D4RL's references, as "
-        "printed; std is over their seeds and no interval; source/protocol: "
+        "printed; played on their authors' simulators, older than ours, which alone can move a "
+        "score; std is over their seeds and no interval; source/protocol: "
         f"{'. '.join(texts)}."
     )
 

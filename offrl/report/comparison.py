@@ -114,7 +114,7 @@ def _caption(c: Comparison, base: str) -> str:
         "one seed has no interval"
         if one
         else "in brackets 95% stratified-bootstrap intervals, which are too narrow for few seeds "
-        "(three cover 80 to 90%)"
+        "(three cover 75 to 90%; those of a P near 0 or 1 less)"
     )
     return (
         f"Over {len(c.tasks)} of {len(c.tasks) + len(c.left_out)} tasks{which}, {seeds} "

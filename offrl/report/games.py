@@ -18,11 +18,12 @@ from offrl.report.rows import buffer
 from offrl.report.stats import Estimate
 from offrl.report.suite import ReportOptions, Suite
 
+OWN = "atari/qrdqn"  # the data that the suite's own agent makes
 SOURCE = "tianshou_seed"  # of the published numbers
 NOTE = (
     "Returns of whole games, unclipped, and in brackets the human-normalised score. `online "
-    "expert`: the agent that made the data, without its random actions; `behaviour`: the mean of "
-    "the data's whole games, – where it holds none. Rows `published`: "
+    "expert`: the agent that made the suite's data, without its random actions; `behaviour`: the "
+    "mean of the data's whole games, – where it holds none. Rows `published`: "
     "examples/offline/README.md of thu-ml/tianshou, PR #996, on data of its own of that size; "
     "neither seeds nor protocol are stated, most likely each number is the best of several "
     "evaluations of a single run."
@@ -53,7 +54,7 @@ def table(
             [
                 f"{game}-{dataset}",
                 buffer(by_learner.values()),
-                expert(game),
+                expert(game) if dataset == OWN else NOTHING,
                 number(_behaviour(by_learner)),
                 *(_cell(by_learner.get(c)) for c in learners),
                 _parameters(by_learner),
@@ -87,7 +88,7 @@ def table(
 
 def _missing(game: str, dataset: str, commands: str) -> str:
     """The row's commands, where data must be gathered first after the one for its policy."""
-    if commands == NOTHING or dataset != "atari/qrdqn" or record_path(game).is_file():
+    if commands == NOTHING or dataset != OWN or record_path(game).is_file():
         return commands
     return f"{code(training_command(game))}, then {commands}"
 
@@ -120,7 +121,7 @@ def _cell(g: Group | None) -> str:
         unit = (high - low) / 100
         half = None if g.last.half_width is None else g.last.half_width * unit
         text = f"{interval(Estimate(low + unit * g.last.mean, half, g.last.n))} ({g.last.mean:.0f})"
-    return f"{text}, {g.seeds}" if g.missing else text
+    return text if g.whole else f"{text}, {g.seeds}"
 
 
 def _parameters(by_learner: dict[str, Group]) -> str:

@@ -57,7 +57,7 @@ def _cell(g: Group | None, sources: Sequence[str], several: bool) -> str:
     if g is None:
         return NOTHING
     parts = [NOT_RUN if g.idle else interval(g.last) if g.counted else g.seeds]
-    if g.counted and g.missing:
+    if g.counted and not g.whole:
         parts.append(g.seeds)
     if g.counted and several:
         parts.append(f"{g.about.n_updates:,} steps")

@@ -30,6 +30,7 @@ class Group:
     about: About  # seeds: all that the group should have; n_updates: of the runs that count
     counted: tuple[tuple[str, int], ...]  # the (run_id, seed) behind the numbers
     missing: dict[str, int]  # fate -> seeds
+    diverged_too: int  # seeds that count, but have diverged in another run
     scores: Scores[dict[int, float]]  # by seed
     used: tuple[Row, ...]  # the runs of the counted seeds
     overrides: tuple[str, ...]  # that reproduce the row; those of a suite leave its seeds out
@@ -93,10 +94,18 @@ class Group:
         return bool(self.missing) and not ({"diverged", "failed"} & self.missing.keys())
 
     @property
+    def whole(self) -> bool:
+        """Whether all seeds count, and nothing else became of any of them."""
+        return not self.missing and not self.diverged_too
+
+    @property
     def seeds(self) -> str:
         """`3/3`, or `2/5 (1 diverged, 2 not run)`."""
-        lost = ", ".join(f"{n} {fate}" for fate, n in self.missing.items())
-        return f"{len(self.counted)}/{len(self.about.seeds)}" + (f" ({lost})" if lost else "")
+        lost = [f"{n} {fate}" for fate, n in self.missing.items()]
+        if self.diverged_too:
+            lost.append(f"{self.diverged_too} diverged in another run")
+        text = f"{len(self.counted)}/{len(self.about.seeds)}"
+        return text + (f" ({', '.join(lost)})" if lost else "")
 
 
 def summarise(runs: Runs, suite: Suite | None, last_k: int = 1) -> list[Group]:
@@ -187,6 +196,7 @@ def _group(
         about=described._replace(n_updates=length),
         counted=tuple(counted),
         missing={f: lost[f] for f in _FATES if lost[f]},
+        diverged_too=sum(fates[seed] == "diverged" for seed in chosen),
         scores=scores_by_seed(_rows(runs.evaluations, counted), k),
         used=tuple(used),
         overrides=overrides,

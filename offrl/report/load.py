@@ -145,16 +145,17 @@ def _published(file: Path, name: str, columns: Collection[str], ids: set[str]) -
 def _whole(
     evaluations: pd.DataFrame, runs: Sequence[Mapping[str, Any]], file: Path
 ) -> pd.DataFrame:
-    """The evaluations, if complete runs have the last one of every seed, and whole ones alone."""
+    """The evaluations, if complete runs have all of every seed, and whole ones alone."""
     for r in (r for r in runs if r["status"] == "complete"):
         own = evaluations[evaluations["run_id"] == r["run_id"]]
-        last = own.groupby("seed")["step"].max().to_dict()
+        steps = {seed: sorted(rows["step"]) for seed, rows in own.groupby("seed")}
+        due = [*range(r["eval_every"], r["n_updates"], r["eval_every"]), r["n_updates"]]
         short = own[own["episodes"] != r["eval_episodes"]]
-        if last != dict.fromkeys(r["seeds"], r["n_updates"]) or len(short):
+        if steps != dict.fromkeys(r["seeds"], due) or len(short):
             raise UserError(
-                f"{file}: rows are missing of run {r['run_id']}, which is complete: its seeds end "
-                f"at {last}, not all at step {r['n_updates']}, or an evaluation has not its "
-                f"{r['eval_episodes']} episodes. Restore it, or remove its run."
+                f"{file}: of run {r['run_id']}, which is complete, rows are missing or too many: "
+                f"every seed is evaluated each {r['eval_every']} steps and at {r['n_updates']}, "
+                f"on {r['eval_episodes']} episodes. Restore it, or remove its run."
             )
     return evaluations
 

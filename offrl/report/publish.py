@@ -49,15 +49,14 @@ def publish(suite: Suite, runs_root: Path, results_root: Path) -> Publication:
     group = group_of(suite)
     new = load_runs(runs_root, only=lambda row: group(row) is not None)
     ended = new.runs["status"].isin(FINAL)
-    # a run that stands in two places counts once, complete before diverged
-    final = new.runs[ended].sort_values("status", kind="stable").drop_duplicates("run_id")
+    final = new.runs[ended].drop_duplicates(["run_id", "status"])
     if final.empty:
         raise UserError(f"{runs_root}: no complete run of suite {suite.name}; nothing to publish")
     old = load_runs(folder) if folder.is_dir() else None
     there = {} if old is None else {r["run_id"]: group(r) for r in _records(old.runs)}
     stay = frozenset(run_id for run_id, key in there.items() if key is not None)
-    # what was trained to its end stays, whatever became of it elsewhere
-    whole = set() if old is None else set(old.runs["run_id"][old.runs["status"] == "complete"])
+    # what was trained to its end counts, whatever became of it elsewhere
+    whole = _complete(new) | (_complete(old) if old else set())
     beaten = (final["status"] == "diverged") & final["run_id"].isin(whole)
     final, later = final[~beaten], final[beaten]
     added = frozenset(final["run_id"])
@@ -75,6 +74,10 @@ def publish(suite: Suite, runs_root: Path, results_root: Path) -> Publication:
             *(f"{r['path']} (diverged; complete in {folder})" for r in _records(later)),
         ),
     )
+
+
+def _complete(runs: Runs) -> set[str]:
+    return set(runs.runs["run_id"][runs.runs["status"] == "complete"])
 
 
 def scrub(value: Any) -> Any:

@@ -21,6 +21,9 @@ NOTES = {
     )
 }
 
+# what to say after them
+CAVEATS = {"offlinerl_kit": "its std is doubtful: the trainer rescales it as if it were a score"}
+
 
 class Published(NamedTuple):
     """One printed number."""

@@ -50,6 +50,12 @@ def test_what_never_ran_stands_beside_what_was_published() -> None:
     assert "env=breakout" in run
 
 
+def test_the_suites_agent_has_not_made_other_data() -> None:
+    suite = Suite("x", [cell("discrete_bc", 7, 0, quality="mine")], OPTIONS)
+    (first,) = rows(tables(no_runs(), suite, "R"))
+    assert (first["game"], first["online expert"]) == ("pong-atari/mine", "–")
+
+
 def test_cells_are_returns_with_their_scores(tmp_path: Path) -> None:
     for c in CELLS[:3]:
         seed = c.config["seeds"][0]

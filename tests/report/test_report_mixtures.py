@@ -56,13 +56,26 @@ def test_a_seed_on_another_scale_is_an_error_also_within_a_row(tmp_path: Path) -
     assert str(odd) in str(e.value)
 
 
-@pytest.mark.parametrize("kept", [3, 4], ids=["half an evaluation", "no last evaluation"])
-def test_a_complete_run_without_all_its_rows_is_an_error(tmp_path: Path, kept: int) -> None:
+LAST, MIDDLE = slice(-2, None), slice(-4, -2)  # evaluations, of two episodes each
+
+
+@pytest.mark.parametrize("gone", [slice(-1, None), LAST, MIDDLE], ids=["half", "last", "middle"])
+def test_a_complete_run_without_all_its_rows_is_an_error(tmp_path: Path, gone: slice) -> None:
     file = write_run(tmp_path, FakeCell(config(seeds=[0, 1]))) / "eval.csv"
     load_runs(tmp_path)
     lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[: 1 + 10 + kept]))  # the header, and seed 0
-    with pytest.raises(UserError, match=r"eval\.csv: rows are missing of run"):
+    del lines[gone]
+    file.write_text("".join(lines))
+    with pytest.raises(UserError, match=r"eval\.csv: of run \w+, .* missing"):
+        load_runs(tmp_path)
+
+
+def test_a_complete_run_with_an_evaluation_too_many_is_an_error(tmp_path: Path) -> None:
+    file = write_run(tmp_path, FakeCell(config())) / "eval.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    more = [",".join(["0", "7", *line.split(",")[2:]]) for line in lines[LAST]]
+    file.write_text("".join([*lines, *more]))
+    with pytest.raises(UserError, match=r"eval\.csv: of run \w+, .* too many"):
         load_runs(tmp_path)
 
 
@@ -74,7 +87,7 @@ def test_a_published_suite_without_all_its_rows_is_an_error(tmp_path: Path) -> N
         lines = list(csv.reader(f))
     with file.open("w", newline="") as f:
         csv.writer(f, lineterminator="\n").writerows(lines[:-1])
-    with pytest.raises(UserError, match=r"evaluations\.csv: rows are missing of run"):
+    with pytest.raises(UserError, match=r"evaluations\.csv: of run \w+, .* missing"):
         load_runs(tmp_path / "x")
 
 
@@ -99,6 +112,21 @@ def test_a_diverged_run_does_not_replace_a_complete_one(tmp_path: Path) -> None:
     assert (done.added, done.kept) == ((), (cell.run_id,))
     assert "diverged; complete in" in done.left_out[0]
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_a_seed_that_diverged_elsewhere_is_named(tmp_path: Path) -> None:
+    """Or those that come out well would be chosen by how they came out."""
+    suite = Suite("x", [FakeCell(config())], report_options(layout="grid"))
+    (cell,) = suite.cells
+    assert isinstance(cell, FakeCell)
+    write_run(tmp_path / "runs" / "a", cell, status="diverged")
+    write_run(tmp_path / "runs" / "b", cell)
+    (found,) = summarise(load_runs(tmp_path / "runs"), suite)
+    assert found.seeds == "1/1 (1 diverged in another run)"
+    assert found.seeds in tables(load_runs(tmp_path / "runs"), suite, "R")
+    done = publish(suite, tmp_path / "runs", tmp_path)
+    assert done.added == (cell.run_id,)
+    assert "diverged; complete in" in done.left_out[0]
 
 
 def test_one_diverged_seed_does_not_make_the_others_diverge(tmp_path: Path) -> None:
