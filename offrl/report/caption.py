@@ -126,7 +126,7 @@ def _published(groups: Sequence[Group], sources: Sequence[str], options: ReportO
         shown = "In brackets: the published number of the first of these sources that has one"
     return (
         f"{shown}, for exactly the same version of the data, normalised by D4RL's references, as "
-        "printed; played on their authors' simulators, older than ours, which alone can move a "
+        "printed; played on their authors' simulators and not on ours, which alone can move a "
         "score; std is over their seeds and no interval; source/protocol: "
         f"{'. '.join(texts)}."
     )
