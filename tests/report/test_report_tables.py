@@ -257,9 +257,9 @@ def test_two_baselines_are_none() -> None:
 
 
 def test_too_few_evaluations_for_the_mean_are_a_dash(tmp_path: Path) -> None:
-    cells = seeds(2)
+    cells = seeds(2, eval_every=2500)
     for c in cells:
-        write_run(tmp_path, c, evaluations=[2500, 5000])
+        write_run(tmp_path, c)
     text = tables(load_runs(tmp_path), Suite("demo", cells, report_options(last_k=3)), "R")
     assert rows(text)[0]["mean of last 3"] == "–"
     assert "fewer evaluations" in text
