@@ -95,7 +95,7 @@ def write_run(
     source = c["dataset"]["source"]
     reference = copy.deepcopy(REFERENCES[source])
     reference["env_id"] = reference["env_id"].replace("Hopper", c["env"]["task"])
-    steps = range(c["eval_every"], c["n_updates"] + 1, c["eval_every"])
+    steps = [*range(c["eval_every"], c["n_updates"], c["eval_every"]), c["n_updates"]]
     manifest = {
         "schema": 1,
         "run_id": cell.run_id,
