@@ -34,6 +34,9 @@ def main(cfg: DictConfig) -> None:
     try:
         if type(cfg.threads) is not int or cfg.threads < 1:
             raise UserError(f"threads={cfg.threads}: must be a whole number, at least 1")
+        for key in ("compile", "publish"):  # "no" is text to Hydra, and true to Python
+            if not isinstance(cfg[key], bool):
+                raise UserError(f"{key}={cfg[key]}: must be true or false")
         reproducible(cfg.threads)
         if cfg.compile and not HAS_COMPILER:
             say("compile=true: no C++ compiler was found (CXX, else g++); training without")

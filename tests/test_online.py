@@ -161,6 +161,15 @@ def test_collect(
     assert "seed: 0 -> 1" in str(code)
 
 
+@pytest.mark.parametrize("wrong", ["publish=no", "compile=off"])
+def test_no_is_not_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    """To Hydra it is a text; policies would be published that were not meant to be."""
+    monkeypatch.chdir(tmp_path)
+    code = collect(monkeypatch, *COLLECT, "out=o", wrong)
+    assert code == f"offrl: {wrong}: must be true or false"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_collect_without_a_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
