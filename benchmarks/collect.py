@@ -42,10 +42,12 @@ def main(cfg: DictConfig) -> None:
             say("compile=true: no C++ compiler was found (CXX, else g++); training without")
             cfg.compile = False  # what settings.json and records say, too
         try:
-            config: Any = OmegaConf.to_container(cfg, resolve=True)
+            config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as e:
             raise UserError(explain(e, "", [])) from e
         run, played = online(cfg)
+        if played is not None:
+            require_gathering(cfg.n_steps, cfg.epsilon)
         train(run)
         if cfg.publish and played is None:
             behaviour.publish(run, config, cfg.env.name, ROOT, say)
@@ -56,6 +58,8 @@ def main(cfg: DictConfig) -> None:
             return
     except UserError as e:
         sys.exit(f"offrl: {e}")
+    except KeyboardInterrupt:
+        sys.exit("offrl: stopped; the same command goes on")
     print(run.out)
 
 
@@ -97,6 +101,16 @@ def online(cfg: DictConfig) -> Any:
     algo: Any = build(cfg.algo, spec)
     out = Path(cfg.out).expanduser()
     return Online(algo, env_id, make_env, make_eval_env, **settings, out=out, games=games), played
+
+
+def require_gathering(n_steps: object, epsilon: object) -> None:
+    """UserError, before the training, for what gather() could not do after it."""
+    from offrl.errors import UserError
+
+    if type(n_steps) is not int or n_steps < 0:
+        raise UserError(f"n_steps={n_steps}: must be a whole number, at least 0")
+    if type(epsilon) not in (int, float) or not 0 <= epsilon <= 1:  # type: ignore[operator]
+        raise UserError(f"epsilon={epsilon}: must lie in [0, 1]")
 
 
 def train(run: Any) -> None:

@@ -222,6 +222,8 @@ def _settings(cfg: DictConfig) -> Settings:
         raise UserError(f"seeds={list(s.seeds)}: must be different integers from 0 on, e.g. [0,1]")
     if s.on_mismatch not in ("stop", "restart"):
         raise UserError(f"on_mismatch={s.on_mismatch}: choose stop or restart")
+    if not s.out:
+        raise UserError("out=: name a folder for the runs")
     if s.out.startswith("~"):  # Hydra would make a folder of that name
         raise UserError(f"out={s.out}: write the home folder out, $HOME in a shell")
     return s

@@ -13,6 +13,8 @@ from offrl.errors import UserError
 from offrl.record import read_json
 from offrl.run import run_dir_of
 
+_BEGUN = 1000  # gradient steps
+
 
 class Estimate(NamedTuple):
     """What is left of a suite."""
@@ -66,10 +68,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _speeds(manifests: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Gradient steps of one seed per second of wall time, evaluations included, by algorithm."""
+    """Gradient steps of one seed per second, with evaluations, without the data, by algorithm.
+
+    Runs that have just begun say nothing: they have compiled, and not yet evaluated.
+    """
     measured: dict[str, list[float]] = {}
     for m in manifests:
-        if m.get("step") and m.get("wall_s"):
+        if m.get("step", 0) >= _BEGUN:
             steps = m["step"] * len(m["config"]["seeds"])
-            measured.setdefault(m["config"]["algo"]["name"], []).append(steps / m["wall_s"])
+            seconds = m["wall_s"] - m["split_s"]["data"]
+            measured.setdefault(m["config"]["algo"]["name"], []).append(steps / seconds)
     return {name: median(values) for name, values in measured.items()}

@@ -92,6 +92,11 @@ def _of_a_choice(override: str) -> bool:
     return bool(dot) and (CONF / group).is_dir()
 
 
+def _is_choice(override: str) -> bool:
+    """Whether it chooses a file of a config group: `algo=bc`."""
+    return (CONF / override.partition("=")[0]).is_dir()
+
+
 def _require_same_file(a: Cell, b: Cell) -> None:
     """UserError for two files of one name: the path of a file is no part of a run's identity."""
     paths = [getattr(c.source, "path", None) for c in (a, b)]
@@ -127,7 +132,10 @@ def _parse(parser: OverridesParser, override: str) -> Override:
 
 def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     with _explained(overrides):
-        return compose(CONFIG, list(overrides), return_hydra_config=with_hydra)
+        try:
+            return compose(CONFIG, list(overrides), return_hydra_config=with_hydra)
+        except ValueError as e:  # Hydra's, for a choice that is null or a number
+            raise UserError(f"{' '.join(filter(_is_choice, overrides))}: {e}") from e
 
 
 def _compose_all(jobs: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
@@ -168,8 +176,9 @@ def _reason(e: Exception, overrides: Sequence[str]) -> str:
     if found := re.search(r"Could not override '([\w.]+)'", text):
         key = found[1]
         parent = key.rpartition(".")[0]
-        groups = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir()]
-        known = compose(CONFIG, groups)
+        if (CONF / key).is_dir():  # what others choose: Hydra says what there is to say
+            return " ".join(text.split())
+        known = compose(CONFIG, [o for o in overrides if _is_choice(o)])
         node = OmegaConf.select(known, parent) if parent else known
         where = f"{parent} has" if parent else "there are"
         names = ", ".join(map(str, node)) if isinstance(node, DictConfig) else "no keys"

@@ -126,6 +126,24 @@ def test_every_discrete_algorithm_composes(pong: Path) -> None:
     assert len(set(ids)) == len(ids) >= 5 * 2 * 3
 
 
+@pytest.mark.parametrize(
+    ("overrides", "weight"),
+    [
+        (("env=breakout", "buffer_size=null"), 20.0),  # there are 100,000
+        (("env=breakout", "buffer_size=10000"), 10.0),
+        (("env=breakout", "dataset.n_transitions=10000", "buffer_size=100000"), 10.0),
+        (("env=pong", "dataset=atari/file", "buffer_size=null"), 10.0),
+        (("env=pong", "dataset=atari/file", "buffer_size=10000"), 1.0),
+    ],
+)
+def test_cqls_weight_is_that_of_as_many_transitions(
+    pong: Path, overrides: tuple[str, ...], weight: float
+) -> None:
+    path = (f"dataset.path='{pong}'",) if "dataset=atari/file" in overrides else ()
+    found = cell("algo=discrete_cql", "dataset=atari/qrdqn", *overrides, *path).config
+    assert found["algo"]["min_q_weight"] == weight
+
+
 def test_a_file_says_how_it_is_evaluated(tmp_path: Path) -> None:
     trained_on = replace(
         SHORT_PONG, sticky_actions=0.25, clip_rewards=True, episodic_life=True, max_episode_steps=40

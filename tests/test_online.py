@@ -170,6 +170,24 @@ def test_no_is_not_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("n_steps=100.7", "out=o"), "n_steps=100.7: must be a whole number, at least 0"),
+        (("n_steps=-5", "out=o"), "n_steps=-5: must be a whole number, at least 0"),
+        (("epsilon=abc", "out=o"), "epsilon=abc: must lie in [0, 1]"),
+        (("epsilon=2", "out=o"), "epsilon=2: must lie in [0, 1]"),
+        ((), "out: no value; set out=..."),
+    ],
+)
+def test_what_cannot_be_gathered_is_not_trained_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert collect(monkeypatch, "env=pong", "algo=qrdqn", *wrong) == f"offrl: {said}"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_collect_without_a_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

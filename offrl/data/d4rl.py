@@ -24,7 +24,7 @@ from offrl.data.hdf5 import Rows, check_actions, check_order, read_rows
 from offrl.data.store import Columns, open_dataset, write_dataset
 from offrl.errors import UserError
 
-_CHECKS = 1  # raise it when a file is to be checked once more, because more is asked of it
+_CHECKS = 2  # raise it when a file is to be checked once more, because more is asked of it
 _VIEW = 2  # raise it when the same file gives other columns than before
 
 
@@ -62,9 +62,11 @@ def unpack_hdf5(
     digest = _digest(source, view)
     if known is None:
         rows = read_rows(path, max_action, n_actions, with_next=keep_timeouts)
-        columns = (
-            _every_row(path, rows) if keep_timeouts else _qlearning(path, rows, max_episode_steps)
-        )
+        flagged = rows.timeouts is not None
+        if not flagged:
+            rows = rows._replace(timeouts=_counted(path, rows.terminals, max_episode_steps))
+        check_order(path, rows, flagged and published is None)
+        columns = _every_row(rows) if keep_timeouts else _qlearning(path, rows)
         del rows  # the columns hold what they need: the rest need not be in memory twice
         if not (cache_root / digest).is_dir():
             meta = {"id": dataset_id, "source": path.name, "source_sha256": source, **view}
@@ -114,18 +116,22 @@ def _sha256(value: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
+def _counted(path: Path, terminals: NDArray[np.bool_], max_episode_steps: int) -> NDArray[np.bool_]:
+    """The time-outs [N] of a file without them, as D4RL counts them; says so."""
+    timeouts = _counted_timeouts(terminals, max_episode_steps)
+    if timeouts.any():
+        print(
+            f"{path}: has no 'timeouts': {timeouts.sum()} episode(s) without a terminal are "
+            f"cut at the environment's limit of {max_episode_steps} steps; if they ended "
+            "elsewhere, add 'timeouts' [N], true in an episode's last row",
+            file=sys.stderr,
+        )
+    return timeouts
+
+
+def _qlearning(path: Path, rows: Rows) -> Columns:
     timeouts = rows.timeouts
-    if timeouts is None:
-        timeouts = _counted_timeouts(rows.terminals, max_episode_steps)
-        if timeouts.any():
-            print(
-                f"{path}: has no 'timeouts': {timeouts.sum()} episode(s) without a terminal are "
-                f"cut at the environment's limit of {max_episode_steps} steps; if they ended "
-                "elsewhere, add 'timeouts' [N], true in an episode's last row",
-                file=sys.stderr,
-            )
-    check_order(path, rows, rows.terminals | timeouts)
+    assert timeouts is not None
     emitted = ~timeouts
     emitted[-1] = False
     index = np.flatnonzero(emitted)
@@ -145,11 +151,10 @@ def _qlearning(path: Path, rows: Rows, max_episode_steps: int) -> Columns:
     }
 
 
-def _every_row(path: Path, rows: Rows) -> Columns:
+def _every_row(rows: Rows) -> Columns:
     observations, following = rows.observations, rows.next_observations
     assert following is not None  # as read_rows(with_next=True) promises
     assert rows.timeouts is not None
-    check_order(path, rows, rows.terminals | rows.timeouts)
     n = len(observations)
     next_index = np.arange(1, n + 1)
     # Where the next row is not this row's successor, the successor is stored at the end.

@@ -110,7 +110,8 @@ def make_env(env_id: str, kwargs: Mapping[str, Any] | None = None) -> gymnasium.
         try:
             return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
         except (gymnasium.error.Error, ImportError, TypeError, ValueError) as e:
-            raise UserError(f"environment {env_id}: cannot be made: {e}") from e
+            where = "dataset.env_id names it for dataset=file"
+            raise UserError(f"environment {env_id}: cannot be made ({where}): {e}") from e
 
 
 def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:

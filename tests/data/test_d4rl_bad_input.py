@@ -11,6 +11,7 @@ from d4rl_layout import Rows, rows, write
 
 from offrl.data.d4rl import unpack_hdf5
 from offrl.data.dataset import check_fits
+from offrl.data.digest import sha256_file
 from offrl.envs.interface import EnvSpec
 from offrl.errors import UserError
 
@@ -124,6 +125,20 @@ def test_successors_that_agree_but_for_rounding_and_a_few(tmp_path: Path) -> Non
     path = write(tmp_path / "b.hdf5", columns)
     with pytest.raises(UserError, match=r"b.hdf5: .* of 6 in 540 rows .*first: row 7\)"):
         unpack_hdf5(path, "file/x", tmp_path / "cache", 1000)
+
+
+@pytest.mark.parametrize("how", ["a row early", "a row late", "nowhere"])
+def test_ends_that_are_flagged_elsewhere(how: str, tmp_path: Path) -> None:
+    """They are fewer than the rows that may be apart in a file that has no time-outs."""
+    columns = rows(("-" * 399 + "t") * 6 + ("-" * 399 + "d") * 6)
+    unpack_hdf5(write(tmp_path / "good.hdf5", columns), "file/x", tmp_path / "good", 1000)
+    shift = {"a row early": -1, "a row late": 1, "nowhere": 0}[how]
+    for key in ("terminals", "timeouts"):
+        columns[key] = np.roll(columns[key], shift) if shift else np.zeros_like(columns[key])
+    path = write(tmp_path / "a.hdf5", columns)
+    _fails(path, r"'next_observations' of 1\d in 47\d\d rows .*flagged in", tmp_path)
+    sha256 = sha256_file(path)  # of D4RL's, nobody can mend the flags
+    unpack_hdf5(path, "d4rl/x", tmp_path / "published", 1000, published=sha256)
 
 
 def test_a_group_in_place_of_a_column(tmp_path: Path) -> None:
