@@ -88,6 +88,23 @@ def test_a_robots_own_data(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_other_rewards_are_said(
+    robot: str, data: dict[str, Dataset], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may be shaped or scaled with intent: it is no error."""
+    d = data[robot]
+    rounded = np.asarray(d.reward, np.float16).astype(np.float32)
+    check_dynamics(replace(d, reward=rounded), robot)
+    assert capsys.readouterr() == ("", "")
+    others = (d.reward / 10, d.reward - 1, np.roll(d.reward, 1), np.zeros_like(d.reward))
+    for reward in others:
+        check_dynamics(replace(d, reward=reward), robot)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"file/x: its rewards are not those of {robot}" in err
+
+
 @pytest.mark.parametrize("quality", ["medium", "expert"])
 @pytest.mark.parametrize("robot", ["halfcheetah", "hopper", "walker2d"])
 def test_the_suites_own_data(
@@ -99,6 +116,8 @@ def test_the_suites_own_data(
     capsys.readouterr()
     check_dynamics(d, env_id)
     assert capsys.readouterr() == ("", "")
+    check_dynamics(replace(d, reward=np.roll(d.reward, 1)), env_id)
+    assert "rewards are not those" in capsys.readouterr().err
     for i in range(d.states.shape[1] - 1):
         with pytest.raises(UserError, match="columns"):
             check_dynamics(swapped(d, i), env_id)
