@@ -38,6 +38,8 @@ def step(e: Any, algo: AnyAlgorithm, u: int) -> list[Any]:
 
 
 def agrees_with_eager(algo: AnyAlgorithm, make: Any = Engine, **how: Any) -> None:
+    torch._dynamo.reset()  # other modules call this too, without the fixture
+    counters.clear()
     compiled, eager = engine(algo, make, compile=True, **how), engine(algo, make)
     stats = step(compiled, algo, 0), step(eager, algo, 0)
     # absolute for what is smaller than 1: a loss may be a difference of larger terms

@@ -16,7 +16,6 @@ import torch
 from engines import launches
 from harness import cell
 from problem import algorithm
-from torch._dynamo.utils import counters
 from variants import seed_bugs
 
 from offrl.algos.cql import CQL
@@ -122,6 +121,4 @@ def test_variants_keep_the_contract(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUGS)
 def test_variants_compile(name: str) -> None:
-    torch._dynamo.reset()
-    counters.clear()
     contract_compile.test_the_update_is_one_graph_traced_once(with_bug(name))
