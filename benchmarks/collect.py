@@ -109,7 +109,7 @@ def require_gathering(n_steps: object, epsilon: object) -> None:
 
     if type(n_steps) is not int or n_steps < 0:
         raise UserError(f"n_steps={n_steps}: must be a whole number, at least 0")
-    if type(epsilon) not in (int, float) or not 0 <= epsilon <= 1:  # type: ignore[operator]
+    if not isinstance(epsilon, int | float) or not 0 <= epsilon <= 1:
         raise UserError(f"epsilon={epsilon}: must lie in [0, 1]")
 
 
