@@ -29,11 +29,10 @@ def main(cfg: DictConfig) -> None:
     from offrl.compiler import HAS_COMPILER
     from offrl.config import explain
     from offrl.engine import reproducible
-    from offrl.errors import UserError
+    from offrl.errors import UserError, require_whole
 
     try:
-        if type(cfg.threads) is not int or cfg.threads < 1:
-            raise UserError(f"threads={cfg.threads}: must be a whole number, at least 1")
+        require_whole("threads", cfg.threads, 1)
         for key in ("compile", "publish"):  # "no" is text to Hydra, and true to Python
             if not isinstance(cfg[key], bool):
                 raise UserError(f"{key}={cfg[key]}: must be true or false")
@@ -69,11 +68,10 @@ def online(cfg: DictConfig) -> Any:
     from offrl.envs.atari import AtariSettings, AtariVector
     from offrl.envs.make import atari, spec_of
     from offrl.envs.vector import VectorEnv, env_spec
-    from offrl.errors import UserError
+    from offrl.errors import UserError, require_whole
     from offrl.online import Online
 
-    if type(cfg.batch_size) is not int or cfg.batch_size < 1:
-        raise UserError(f"batch_size={cfg.batch_size}: must be a whole number, at least 1")
+    require_whole("batch_size", cfg.batch_size, 1)
     game = cfg.env.get("game")
     make_env: Any
     make_eval_env: Any
@@ -105,10 +103,9 @@ def online(cfg: DictConfig) -> Any:
 
 def require_gathering(n_steps: object, epsilon: object) -> None:
     """UserError, before the training, for what gather() could not do after it."""
-    from offrl.errors import UserError
+    from offrl.errors import UserError, require_whole
 
-    if type(n_steps) is not int or n_steps < 0:
-        raise UserError(f"n_steps={n_steps}: must be a whole number, at least 0")
+    require_whole("n_steps", n_steps, 0)
     if not isinstance(epsilon, int | float) or not 0 <= epsilon <= 1:
         raise UserError(f"epsilon={epsilon}: must lie in [0, 1]")
 

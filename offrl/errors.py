@@ -8,6 +8,12 @@ class UserError(Exception):
     """
 
 
+def require_whole(key: str, value: object, least: int) -> None:
+    """Raises UserError unless `value` is an int, and no bool, of at least `least`."""
+    if type(value) is not int or value < least:
+        raise UserError(f"{key}={value}: must be a whole number, at least {least}")
+
+
 def missing_extra(name: str) -> str:
     """What to do where an optional extra is not installed."""
     return f"not installed; pip install -c constraints.txt -e '.[{name}]'"

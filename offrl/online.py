@@ -24,7 +24,7 @@ from offrl.data.buffer import ReplayBuffer
 from offrl.data.replay import collect_seed
 from offrl.engine import SLICE, Engine
 from offrl.envs.vector import VectorEnv
-from offrl.errors import UserError
+from offrl.errors import UserError, require_whole
 from offrl.evaluate import CHUNK, Episode, evaluate
 from offrl.record import EvalRow, Records, TrainRow, read_json, scalars, write_json
 from offrl.rng import generator
@@ -65,9 +65,7 @@ class Online:
     def __post_init__(self) -> None:
         counts = ("n_envs", "steps_per_update", "n_step", "eval_every", "eval_episodes", "capacity")
         for key in ("seed", "train_steps", "start_steps", *counts):
-            value, least = getattr(self, key), 1 if key in counts else 0
-            if type(value) is not int or value < least:
-                raise UserError(f"{key}={value}: must be a whole number, at least {least}")
+            require_whole(key, getattr(self, key), 1 if key in counts else 0)
         for key in ("train_steps", "start_steps", "eval_every"):
             if getattr(self, key) % self.n_envs:
                 raise UserError(

@@ -20,7 +20,7 @@ from offrl.data.digest import sha256_file
 from offrl.data.rollout import exploring
 from offrl.envs.vector import VectorEnv, env_spec
 from offrl.errors import UserError
-from offrl.evaluate import CHUNK
+from offrl.evaluate import CHUNK, evaluate
 from offrl.online import Online, policy_path
 from offrl.types import Spec
 
@@ -186,6 +186,27 @@ def test_what_cannot_be_gathered_is_not_trained_for(
     monkeypatch.chdir(tmp_path)
     assert collect(monkeypatch, "env=pong", "algo=qrdqn", *wrong) == f"offrl: {said}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_a_training_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations = []
+
+    def pressed_in_the_second(*args: Any) -> Any:
+        evaluations.append(args)
+        if len(evaluations) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as m:
+        m.setattr("offrl.online.evaluate", pressed_in_the_second)
+        said = collect(monkeypatch, *COLLECT, "out=o")
+    assert said == "offrl: stopped; the same command goes on"
+    assert collect(monkeypatch, *COLLECT, "out=o") == 0
+    online(tmp_path / "direct").train(quiet)
+    assert left(tmp_path / "o") == left(tmp_path / "direct")
 
 
 def test_collect_without_a_compiler(

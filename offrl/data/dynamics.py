@@ -72,23 +72,22 @@ def check_dynamics(dataset: Dataset, env_id: str) -> None:
             )
         if not len(shown):
             return
-        if _repeats(dataset, shown, env, layout):
-            if (apart := _rewards_apart(dataset, shown, env, layout)) > _REWARD:
-                print(
-                    f"{dataset.id}: its rewards are not those of {env_id} (half of them differ by "
-                    f"{apart:.2g} or more): learning takes them as they are, scores are the "
-                    "environment's own",
-                    file=sys.stderr,
-                )
-            return
+        if not _repeats(dataset, shown, env, layout):
+            raise UserError(
+                f"{dataset.id}: its transitions are not those of {env_id}: from the same "
+                "observations and actions the simulator goes elsewhere; choose the environment "
+                "that the data comes from (env=..., dataset.env_id=...), or mend its columns: they "
+                "may be permuted, scaled or normalised, and actions may be another row's"
+            )
+        if (apart := _rewards_apart(dataset, shown, env, layout)) > _REWARD:
+            print(
+                f"{dataset.id}: its rewards are not those of {env_id} (half of them differ by "
+                f"{apart:.2g} or more): learning takes them as they are, scores are the "
+                "environment's own",
+                file=sys.stderr,
+            )
     finally:
         env.close()
-    raise UserError(
-        f"{dataset.id}: its transitions are not those of {env_id}: from the same observations "
-        "and actions the simulator goes elsewhere; choose the environment that the data comes "
-        "from (env=..., dataset.env_id=...), or mend its columns: they may be permuted, scaled "
-        "or normalised, and actions may be another row's"
-    )
 
 
 def _layout(env: gymnasium.Env[Any, Any]) -> _Layout | None:
@@ -126,8 +125,7 @@ def _repeats(
     step = np.sqrt(((following - obs) ** 2).mean(axis=0)) + 1e-6  # some dimension may never move
 
     def errors(actions: NDArray[Any]) -> NDArray[Any]:
-        pairs = zip(obs, actions, strict=True)
-        simulated = np.array([_step(env, layout.hidden, o, a)[0] for o, a in pairs])
+        simulated, _ = _simulated(env, layout, obs, actions)
         each: NDArray[Any] = np.sqrt((((simulated - following) / step) ** 2).mean(axis=1))
         return each
 
@@ -144,21 +142,25 @@ def _rewards_apart(
     dataset: Dataset, rows: NDArray[Any], env: gymnasium.Env[Any, Any], layout: _Layout
 ) -> float:
     """The median difference between the rewards at `rows` and the simulator's."""
-    pairs = zip(dataset.states[dataset.index[rows]], dataset.action[rows], strict=True)
     with _silent():
-        simulated = np.array([_step(env, layout.hidden, o, a)[1] for o, a in pairs])
+        obs, action = dataset.states[dataset.index[rows]], dataset.action[rows]
+        _, simulated = _simulated(env, layout, obs, action)
     return float(np.median(np.abs(simulated - dataset.reward[rows])))
 
 
-def _step(
-    env: gymnasium.Env[Any, Any], hidden: int, obs: NDArray[Any], action: NDArray[Any]
-) -> tuple[NDArray[Any], float]:
-    """The observation and the reward after an action, from the state that an observation shows."""
+def _simulated(
+    env: gymnasium.Env[Any, Any], layout: _Layout, obs: NDArray[Any], action: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The next observations [N, D] and rewards [N], each from the state that one of `obs` shows."""
     inner: Any = env.unwrapped
-    state = np.concatenate([np.zeros(hidden), obs])
-    inner.set_state(state[: inner.model.nq], state[inner.model.nq :])
-    following, reward, *_ = inner.step(action)
-    return following, float(reward)
+    following, rewards = [], []
+    for o, a in zip(obs, action, strict=True):
+        state = np.concatenate([np.zeros(layout.hidden), o])
+        inner.set_state(state[: inner.model.nq], state[inner.model.nq :])
+        next_obs, reward, *_ = inner.step(a)
+        following.append(next_obs)
+        rewards.append(reward)
+    return np.array(following), np.array(rewards)
 
 
 @contextmanager
