@@ -16,6 +16,7 @@ from offrl.engine import reproducible
 from offrl.envs.make import make_envs
 from offrl.errors import UserError
 from offrl.evaluate import CHUNK, evaluate
+from offrl.pipe import until_closed
 from offrl.policy import env_of, load_policies
 from offrl.record import read_json
 from offrl.video import film
@@ -77,6 +78,9 @@ if __name__ == "__main__":
         print(__doc__)
         sys.exit()
     try:
-        main(sys.argv[1:])
+        with until_closed():
+            main(sys.argv[1:])
     except UserError as e:
         sys.exit(f"evaluate: {e}")
+    except KeyboardInterrupt:
+        sys.exit("evaluate: stopped")

@@ -27,24 +27,32 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from offrl.errors import UserError
+    from offrl.pipe import until_closed
 
     try:
-        if args.command == "publish":
-            return publish(args.suite, args.runs)
-        if args.command == "stats":
-            return stats(args.suite, args.runs, args.last_k, args.baseline, args.figure)
-        if args.command == "eop":
-            return eop(args.runs, args.suite)
-        if args.runs is None and (args.suite or args.figure):
-            raise UserError("tables: --suite and --figure are for the table of --runs DIR")
-        if args.runs is not None and args.check:
-            raise UserError("tables: --check is for the README; leave out --runs")
-        if args.runs is not None:
-            return show(args.runs, args.suite, args.last_k, args.figure)
-        return rebuild(args.check)
+        with until_closed():
+            return _command(args)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
+
+
+def _command(args: argparse.Namespace) -> int:
+    from offrl.errors import UserError
+
+    if args.command == "publish":
+        return publish(args.suite, args.runs)
+    if args.command == "stats":
+        return stats(args.suite, args.runs, args.last_k, args.baseline, args.figure)
+    if args.command == "eop":
+        return eop(args.runs, args.suite)
+    if args.runs is None and (args.suite or args.figure):
+        raise UserError("tables: --suite and --figure are for the table of --runs DIR")
+    if args.runs is not None and args.check:
+        raise UserError("tables: --check is for the README; leave out --runs")
+    if args.runs is not None:
+        return show(args.runs, args.suite, args.last_k, args.figure)
+    return rebuild(args.check)
 
 
 def show(runs_root: Path, name: str | None, last_k: int, figure: Path | None) -> int:

@@ -13,6 +13,7 @@ from hydra._internal.utils import get_args_parser
 
 from offrl import preempt, slurm
 from offrl.errors import UserError
+from offrl.pipe import until_closed
 
 if TYPE_CHECKING:
     from offrl.cell import Cell
@@ -49,15 +50,13 @@ def _command(launch: Callable[[], object], args: Namespace) -> int:
         raise UserError("own config folders are given by 'hydra.searchpath=[DIR]'")
     from offrl.mirror import require_logger  # these load torch: not for --help
     from offrl.plan import plan
+    from offrl.progress import report
 
     work = plan(args.overrides, args.multirun)
     settings = work.cells[0].settings
-    if settings.dry_run:
-        return _dry_run(work.cells)
-    if settings.status:
-        from offrl.progress import report
-
-        return report(work.cells)
+    if settings.dry_run or settings.status:
+        with until_closed():
+            return _dry_run(work.cells) if settings.dry_run else report(work.cells)
     if settings.prefetch:
         return 0 if _open_data(work.cells) else 1
     require_logger(work.cells[0].logger)

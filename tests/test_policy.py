@@ -221,6 +221,17 @@ def test_evaluate_help_and_errors_of_the_real_command(tmp_path: Path) -> None:
     )
 
 
+def test_ctrl_c_in_evaluate(
+    run_dir: Path, run_evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("offrl.evaluate.evaluate", pressed)
+    done = run_evaluate(run_dir)
+    assert (done.code, done.err) == (1, "evaluate: stopped")
+
+
 @pytest.mark.full
 def test_evaluate_video(run_dir: Path, run_evaluate: Evaluate, tmp_path: Path) -> None:
     done = run_evaluate(run_dir, f"video={tmp_path / 'x.gif'}")
