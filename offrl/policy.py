@@ -38,15 +38,17 @@ class Policy:
 
     @torch.inference_mode()
     def predict(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """The action for one raw observation, or [n, ...] for n of them; noise is zero.
+        """The action for one raw observation, or [n, ...] for n of them.
 
-        Observations are [D] or uint8 [4, 84, 84]; actions float32 [A], or int64 without dimensions.
+        As in evaluation, a policy that draws (BCQ's candidates, epsilon-greedy) draws: from torch's
+        generator here.  Observations are [D] or uint8 [4, 84, 84]; actions float32 [A], or int64
+        without dimensions.
         """
         shape = self.algo.spec.obs_shape
         outer = np.shape(obs)[: np.ndim(obs) - len(shape)]
         pixels = torch.uint8 if len(shape) > 1 else torch.float32
         x = torch.as_tensor(obs, dtype=pixels).reshape(-1, *shape)
-        noise = torch.zeros(len(x), self.algo.act_noise_dim)
+        noise = torch.randn(len(x), self.algo.act_noise_dim)
         actions: NDArray[Any] = self(x, noise).numpy()
         return actions.reshape((*outer, *actions.shape[1:]))
 

@@ -90,6 +90,14 @@ def test_a_policy_that_draws_gives_back_what_the_run_recorded(
     for (seed, episodes), line in zip(recorded(run_dir).items(), lines[1:3], strict=True):
         mean, std = np.mean(x := [e[0] for e in episodes]), np.std(x)
         assert re.match(rf"seed {seed} +return +{mean:.3f} \+- +{std:.3f} ", line), line
+    policy = offrl.load_policy(run_dir, 5)
+    obs = np.ones((7, 11), np.float32)
+    torch.manual_seed(0)
+    drawn, again = policy.predict(obs), policy.predict(obs)
+    torch.manual_seed(0)
+    noise = torch.randn(7, policy.algo.act_noise_dim)
+    np.testing.assert_array_equal(drawn, policy(torch.from_numpy(obs), noise).detach().numpy())
+    assert (drawn != again).any()
 
 
 def test_it_takes_raw_observations(run_dir: Path) -> None:

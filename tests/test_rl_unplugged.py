@@ -278,7 +278,7 @@ def test_the_figure_of_speed() -> None:
     machine = {"cpu": "x", "cores": 2, "capability": "y", "memory_gb": 4}
     about = {"machine": machine, "versions": versions(), "date": "today"}
     text = table.conversion({**about, "convert": record})
-    assert "200 transitions of Breakout" in text
+    assert "200 transitions of Breakout, made of random play" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert [row.split("|")[1].strip() for row in rows] == list(table.WAYS.values())
     assert " 1.0 |" in rows[-1]  # the naive way beside itself

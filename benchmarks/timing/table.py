@@ -43,7 +43,7 @@ def conversion(record: Row) -> str:
     memory = "" if peak is None else f", {peak / 1e6:.0f} MB of memory"
     return (
         f"\n{machine(record)}\n{markdown(header, rows)}\n"
-        f"A shard of {c['transitions']:,} transitions of {c['game']}: "
+        f"A shard of {c['transitions']:,} transitions of {c['game']}, made of random play: "
         f"{c['shard_bytes'] / 1e6:.1f} MB, {c['file_bytes'] / 1e6:.1f} MB converted{memory}.\n"
     )
 

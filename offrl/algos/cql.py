@@ -3,16 +3,19 @@
 With `calibrated` it is Cal-QL, Nakamoto et al. 2023 (arXiv 2303.05479), in its offline phase.
 
 What the paper leaves open follows the authors' code: the three importance-sampled groups of
-actions, the weights, the learning rates, the loss of log alpha, and the actor's first `bc_steps`
-steps of maximum likelihood (theirs are 40,000; a short run has few, decision 0004).  Deviations
-from that code: every loss looks at the parameters as they are before the step (as Cal-QL's code
-does), layers begin as torch's do, target critics as copies of the critics, the log deviation is
-clamped at -20, SAC's bound, not at -5, and cloning does not clamp the mean to [-9, 9].  From
-Cal-QL's: three hidden layers, as CQL's code has, not two; the data's actions are not clipped to
-0.99999; a target takes one action of the policy, not the best of ten; a multiplier starts at 1 and
-holds the weighted gap at the threshold, not the gap; the log deviation has no learned scale and
-offset, with which the authors' policy starts narrower.  As there, returns-to-go end at time-outs
-without a bootstrap: a bound that is too high where rewards are negative.
+actions, the loss of log alpha, and the actor's first `bc_steps` steps of maximum likelihood (theirs
+are 40,000; a short run has few, decision 0004).  So do, where it differs from the paper, the
+actor's learning rate (1e-4, there 3e-5) and the weight (a fixed 5, there a Lagrange multiplier of
+threshold 10).
+
+Deviations from that code: every loss looks at the parameters as they are before the step (as
+Cal-QL's code does), layers begin as torch's do, target critics as copies of the critics, the log
+deviation is clamped at -20, SAC's bound, not at -5, and cloning does not clamp the mean to
+[-9, 9].  From Cal-QL's: three hidden layers, as CQL's code has, not two; the data's actions are not
+clipped to 0.99999; a target takes one action of the policy, not the best of ten; a multiplier
+starts at 1 and holds the weighted gap at the threshold, not the gap; the log deviation has no
+learned scale and offset, with which the authors' policy starts narrower.  As there, returns-to-go
+end at time-outs without a bootstrap: a bound that is too high where rewards are negative.
 """
 
 import math
