@@ -59,8 +59,8 @@ def line(name: str, returns: Sequence[float], score: ScoreRef) -> str:
 
 def arguments(argv: Sequence[str]) -> tuple[Path, int | None, Path | None]:
     """(run directory, episodes, video).  Raises UserError."""
-    folders = [a for a in argv if "=" not in a]
-    options = dict(a.split("=", 1) for a in argv if "=" in a)
+    folders = [a for a in argv if not _is_option(a)]
+    options = dict(a.split("=", 1) for a in argv if _is_option(a))
     unknown = sorted(options.keys() - {"episodes", "video"})
     if unknown or len(folders) != 1:
         raise UserError(f"{unknown[0]}: unknown option; {USAGE}" if unknown else f"usage: {USAGE}")
@@ -71,6 +71,10 @@ def arguments(argv: Sequence[str]) -> tuple[Path, int | None, Path | None]:
     if video is not None and not video.endswith(".gif"):
         raise UserError(f"video={video}: only .gif files can be written")
     return Path(folders[0]), int(episodes) if episodes else None, Path(video) if video else None
+
+
+def _is_option(word: str) -> bool:
+    return "=" in word and "/" not in word.partition("=")[0]  # runs/alpha=1/... is a folder
 
 
 if __name__ == "__main__":

@@ -98,13 +98,23 @@ def stats(
         raise UserError(f"{root}: no complete run with a normalised score")
     if figure is not None and len(found) > 1:
         raise UserError(f"--figure: one of {', '.join(found)} only; choose a suite")
+    refused: list[str] = []
     for reference, comparison in found.items():
-        print(f"Scores: {reference}\n\n{block(comparison, k, baseline)}", end="")
+        try:
+            text = block(comparison, k, baseline)
+        except UserError as e:
+            refused.append(f"{reference}: {e}")
+            continue
+        print(f"Scores: {reference}\n\n{text}", end="")
         if figure is not None:
             looks = by_method(by_reference(groups)[reference])
             svg = profiles(comparison, looks, reference)
             write_atomic(figure, svg.encode())
             print(f"\nPerformance profiles: {figure}")
+    if len(refused) == len(found):
+        raise UserError("; ".join(refused))
+    for text in refused:  # the other scales are shown
+        print(text, file=sys.stderr)
     return 0
 
 

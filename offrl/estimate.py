@@ -49,9 +49,10 @@ def describe(left: Estimate, n_cells: int) -> str:
     text = f"{n_cells - left.cells} of {n_cells} cells complete"
     if left.hours:
         cores = os.cpu_count() or 1
+        used = min(cores, left.cells - sum(left.unmeasured.values()))  # one cell runs on one
         text += (
             f"; about {left.hours:.1f} core-hours left at the speeds measured, "
-            f"{left.hours / cores:.1f} h on the {cores} cores of this machine"
+            f"{left.hours / used:.1f} h on the {cores} cores of this machine"
         )
     if left.unmeasured:
         names = ", ".join(f"{name} ({n} cells)" for name, n in sorted(left.unmeasured.items()))

@@ -100,7 +100,7 @@ def _wave(
             # a chunk whose episodes are all over need not be asked
             if alive[max(0, lo - first) : lo + CHUNK - first].any():
                 actions[lo : lo + CHUNK] = policy(x, eps).cpu().numpy()
-        if spec.continuous and not np.isfinite(used_actions).all():
+        if spec.continuous and not np.isfinite(used_actions[alive[:n]]).all():
             raise FloatingPointError(f"{env.env_id}: the policy gave an action that is not finite")
         reward, terminated, truncated = env.step_alive(used_actions, alive)
         returns += reward

@@ -27,6 +27,7 @@ from offrl.engine import reproducible
 from offrl.envs.interface import Envs
 from offrl.envs.make import EnvRef, make_envs
 from offrl.evaluate import Episode, evaluate
+from offrl.loop import Diverged
 from offrl.policy import Policy
 from offrl.rng import Address, generator
 from offrl.types import AnyAlgorithm
@@ -67,7 +68,7 @@ class Evaluations:
     def start(self, step: int, states: Sequence[Any]) -> Wait:
         """Begins the evaluation of every seed; the result waits for it.
 
-        That raises FloatingPointError for an action that is not finite.
+        Either raises Diverged, naming the seed, for an action that is not finite.
         """
         algo, n = self._cell.algo, self._cell.settings.eval_episodes
         done: list[list[Episode]] = []
@@ -77,7 +78,8 @@ class Evaluations:
             state = tree_map(lambda x: x.detach().cpu(), state)
             if self._here is not None:
                 policy = Policy(algo, state, self._normaliser)
-                done.append(evaluate(policy, self._here, n, algo.act_noise_dim, address))
+                with _of(seed):
+                    done.append(evaluate(policy, self._here, n, algo.act_noise_dim, address))
             elif self._pool is not None:
                 acting = {k: getattr(state, k).numpy() for k in algo.policy_fields}
                 env = json.dumps(self._env)
@@ -86,10 +88,22 @@ class Evaluations:
                     futures.append(self._pool.submit(play))
 
         def wait() -> list[list[Episode]]:
-            with _ended_together():
-                return done or [f.result() for f in futures]
+            played = done.copy()
+            for seed, future in zip(self._cell.settings.seeds, futures, strict=False):
+                with _ended_together(), _of(seed):
+                    played.append(future.result())
+            return played
 
         return wait
+
+
+@contextmanager
+def _of(seed: int) -> Iterator[None]:
+    """An action that is not finite ends the other seeds of a run, too: say whose it was."""
+    try:
+        yield
+    except FloatingPointError as e:
+        raise Diverged(seed, str(e)) from e
 
 
 @contextmanager

@@ -148,9 +148,8 @@ class _Run:
         except preempt.Preempted as e:
             self._write("interrupted", None)
             return Outcome("interrupted", self.run_dir, str(e))
-        except (Diverged, FloatingPointError) as e:
-            if isinstance(e, Diverged):
-                self.manifest["diverged_seed"] = e.seed  # the others end with it
+        except Diverged as e:
+            self.manifest["diverged_seed"] = e.seed  # the others end with it
             self._write("diverged", str(e))
             return Outcome("diverged", self.run_dir, str(e))
         except (Exception, SystemExit) as e:

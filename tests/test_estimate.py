@@ -38,6 +38,12 @@ def test_what_is_left_at_the_speed_of_runs_of_the_same_algorithm(tmp_path: Path)
     assert "td3_bc_seed (1 cells)" in describe(left, 3)
 
 
+def test_cells_run_on_no_more_cores_than_there_are_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert "2.5 h on the 4 cores" in describe(Estimate(9, 10.0, {"bc": 2}), 9)
+    assert "5.0 h on the 4 cores" in describe(Estimate(3, 10.0, {"bc": 1}), 5)
+
+
 def test_the_median_of_several_runs_and_the_published_ones_where_there_is_none(
     tmp_path: Path,
 ) -> None:

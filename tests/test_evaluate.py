@@ -142,6 +142,22 @@ def test_no_gradient_and_a_finite_action() -> None:
         evaluate(lambda obs, _: torch.full((CHUNK, 1), torch.nan), env, 2)
 
 
+def test_an_episode_that_is_over_may_end_in_anything() -> None:
+    """It is still asked beside those of its chunk that go on."""
+    first, second = starts(2)
+    step = 0.9 * abs(first - second)  # so that one ends at least one step before the other
+
+    def policy(obs: Tensor, _: Tensor) -> Tensor:
+        return torch.where(obs[:, :1] > 2, torch.nan, step)
+
+    env = VectorEnv("WalkTest-v0", 2)
+    alone = [evaluate(policy, VectorEnv("WalkTest-v0", 1), 1)[0]]
+    both = evaluate(policy, env, 2)
+    assert both[:1] == alone
+    assert both[0].length != both[1].length
+    assert min(e.length for e in both) < 12  # beyond 2, not at the limit
+
+
 def test_later_episodes_are_the_same_by_themselves() -> None:
     env = VectorEnv("WalkTest-v0", 4)
     whole = evaluate(network(env, 0.5), env, 23, 1, (0, "later"))

@@ -20,6 +20,7 @@ from harness import (
 )
 
 from offrl import evaluations, preempt
+from offrl.evaluate import Episode
 from offrl.run import run, run_dir_of, status
 
 AGAIN = ("n_updates=80", "norm_obs=true", "seeds=[0,1]")
@@ -58,6 +59,26 @@ def test_an_action_that_is_not_finite_is_divergence(hopper: Path, tmp_path: Path
     """It is found one point later than it is met."""
     outcome = run(tiny(hopper, tmp_path, "algo.lr=1e38", WORKERS))
     assert outcome.status == "diverged"
+
+
+@pytest.mark.parametrize("workers", ["runtime.eval_workers=0", WORKERS])
+def test_whose_action_was_not_finite_is_said(
+    workers: str, hopper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other seeds of the run end with it, and have not diverged."""
+    monkeypatch.setattr(evaluations, "_play", not_finite_for_seed_1)
+    monkeypatch.setattr(evaluations, "evaluate", not_finite_for_seed_1)
+    outcome = run(tiny(hopper, tmp_path, "seeds=[0,1,2]", workers))
+    assert outcome.status == "diverged"
+    assert manifest(outcome.run_dir)["diverged_seed"] == 1
+    assert "seed 1: an action" in manifest(outcome.run_dir)["error"]
+
+
+def not_finite_for_seed_1(*args: object) -> list[Episode]:
+    (address,) = (a for a in args if isinstance(a, tuple))
+    if address[0] == 1:
+        raise FloatingPointError("an action is not finite")
+    return [Episode(0, 1.0, 1), Episode(1, 1.0, 1)]
 
 
 def dies(*_: object) -> None:

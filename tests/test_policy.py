@@ -207,6 +207,7 @@ def test_evaluate_more_episodes(run_dir: Path, run_evaluate: Evaluate) -> None:
         (["RUN", "episodes=1e2"], "episodes=1e2: must be a whole number"),
         (["RUN", "video=x.mp4"], "video=x.mp4: only .gif"),
         (["nowhere"], "nowhere/manifest.json: cannot be read"),
+        (["runs/alpha=1/bc"], "runs/alpha=1/bc/manifest.json: cannot be read"),
     ],
 )
 def test_evaluate_bad_arguments(

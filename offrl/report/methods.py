@@ -32,9 +32,20 @@ def _setting(group: Group, groups: Sequence[Group]) -> str:
         and all(getattr(g.about, n) == getattr(group.about, n) for n in SETTINGS)
     ]
     if len(same) > 1:  # they differ by something else: say what the command line says
-        shared = frozenset.intersection(*(frozenset(g.overrides) for g in same))
-        parts += [o for o in group.overrides if o not in shared] or [group.about.group[:4]]
+        words = _words(group)
+        own = words - frozenset.intersection(*map(_words, same))
+        parts += sorted(own) or ["default"]
+        alike = [g.about for g in same if _words(g) == words]
+        if len(alike) > 1:  # a default or a file of conf has changed since, or the evaluations
+            differ = len({a.setting for a in alike}) == len(alike)
+            parts.append((group.about.setting if differ else group.about.group)[:4])
     return ", ".join(parts)
+
+
+def _words(group: Group) -> frozenset[str]:
+    """The overrides without those that say the task, the seeds, or what SETTINGS say."""
+    other = ("env", "dataset", "seeds", *SETTINGS)
+    return frozenset(o for o in group.overrides if o.partition("=")[0] not in other)
 
 
 def _varies(setting: str, peers: Sequence[Group]) -> bool:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -227,6 +228,38 @@ def test_settings_of_one_algorithm_are_methods(tmp_path: Path) -> None:
         write_run(tmp_path, c)
     found = compared(tmp_path, Suite("demo", cells))
     assert list(found.scores) == ["bc, norm_obs=true", "bc, norm_obs=false"]
+
+
+@pytest.mark.parametrize(
+    ("tried", "expected"),
+    [  # (alpha, words, gamma) of each setting
+        (
+            [(1.0, ["algo.alpha=1"], 0.9), (2.0, ["algo.alpha=2"], 0.9)],
+            [r"algo\.alpha=1", r"algo\.alpha=2"],
+        ),
+        ([(2.5, [], 0.9), (1.0, ["algo.alpha=1"], 0.9)], ["default", r"algo\.alpha=1"]),
+        (  # a file of conf has changed in between: the words are the same
+            [(a, [f"algo.alpha={a}"], g) for a in (1, 2) for g in (0.9, 0.8)],
+            [rf"algo\.alpha={a}, [0-9a-f]{{4}}" for a in (1, 1, 2, 2)],
+        ),
+    ],
+)
+def test_a_setting_has_one_name_of_its_own_on_every_task(
+    tmp_path: Path, tried: list[tuple[float, list[str], float]], expected: list[str]
+) -> None:
+    for env in ("hopper", "walker2d"):
+        for level, (alpha, words, gamma) in enumerate(tried):
+            for seeds in ([0, 1],) if env == "hopper" else ([0], [1]):  # runs of one seed, or two
+                c = FakeCell(config(alpha=alpha, env=env, seeds=seeds, gamma=gamma))
+                c.fixed += words
+                write_run(tmp_path, c, value=lambda *_, level=level: 20 + 20 * 10.0 * level)
+    (found,) = comparisons(summarise(load_runs(tmp_path), None, 2)).values()
+    assert not found.left_out
+    assert len(found.scores) == len(tried)
+    by_level = sorted(found.scores, key=lambda name: found.scores[name].last.mean())
+    for level, (name, pattern) in enumerate(zip(by_level, expected, strict=True)):
+        assert re.fullmatch(f"td3_bc, {pattern}", name)
+        assert found.scores[name].last == pytest.approx(10.0 * level)
 
 
 def test_returns_are_never_averaged_over_tasks(tmp_path: Path) -> None:

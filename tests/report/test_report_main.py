@@ -206,6 +206,21 @@ def test_aggregates_of_published_and_of_other_runs(
         assert says in capsys.readouterr().err
 
 
+def test_one_scale_that_cannot_be_compared_hides_no_other(
+    report: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for c in TWO_TASKS.cells:
+        assert isinstance(c, FakeCell)
+        write_run(tmp_path, c)
+    write_run(tmp_path, FakeCell(config("bc", source="d4rl")))
+    assert report.main(["stats", "--runs", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "| P(better than bc) [95%] |" in out
+    assert err.startswith("d4rl: nothing to compare: needs two methods")
+    assert report.main(["stats", "--runs", str(tmp_path), "--baseline", "cql"]) == 1
+    assert "no method here" in capsys.readouterr().err
+
+
 def test_a_profile_s_methods_are_named_by_its_own_scale_alone(
     report: ModuleType, tmp_path: Path
 ) -> None:
