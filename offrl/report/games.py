@@ -61,19 +61,11 @@ def table(
                 _missing(game, dataset, missing(by_learner.values(), suite)),
             ]
         )
-        theirs = [_published(game, c, size) for c in ("behavior", *learners)]
+        n = size or _transitions(by_learner)
+        theirs = [_published(game, c, n) for c in ("behavior", *learners)] if n else []
         if any(t != NOTHING for t in theirs):
             agent = _published(game, "qrdqn_online")
-            rows.append(
-                [
-                    "published",
-                    "all" if size is None else f"{size:,}",
-                    agent,
-                    *theirs,
-                    NOTHING,
-                    NOTHING,
-                ]
-            )
+            rows.append(["published", f"{n:,}", agent, *theirs, NOTHING, NOTHING])
     header = [
         ("game", False),
         ("transitions", True),
@@ -105,6 +97,12 @@ def expert(game: str) -> str:
 def _behaviour(by_learner: dict[str, Group]) -> float | None:
     means = {g.run["data_return_mean"] for g in by_learner.values() if g.run}
     return means.pop() if len(means) == 1 else None
+
+
+def _transitions(by_learner: dict[str, Group]) -> int | None:
+    """Of the whole data, where a run has seen it."""
+    seen = {int(g.run["n_transitions"]) for g in by_learner.values() if g.run}
+    return seen.pop() if len(seen) == 1 else None
 
 
 def _cell(g: Group | None) -> str:

@@ -16,7 +16,7 @@ from offrl.report.tables import tables
 OPTIONS = report_options(layout="games", floor=20_000)
 
 
-def cell(algo: str, size: int, seed: int, env: str = "pong", **changes: Any) -> FakeCell:
+def cell(algo: str, size: int | None, seed: int, env: str = "pong", **changes: Any) -> FakeCell:
     values = {"source": "atari", "quality": "qrdqn", "norm_obs": False, "n_updates": 20_000}
     values |= {"eval_every": 10_000, "buffer_size": size, "env": env}
     swept = ("algo", "env", "dataset", "seeds")
@@ -48,6 +48,15 @@ def test_what_never_ran_stands_beside_what_was_published() -> None:
     policy, run = breakout["what is missing"].split(", then ")  # the suite has none of Breakout
     assert policy == "`python benchmarks/collect.py env=breakout algo=qrdqn out=DIR publish=true`"
     assert "env=breakout" in run
+
+
+def test_all_of_the_data_stands_beside_numbers_of_as_much(tmp_path: Path) -> None:
+    suite = Suite("x", [c := cell("discrete_cql", None, 0)], OPTIONS)
+    (first,) = rows(tables(no_runs(), suite, "R"))
+    assert (first["transitions"], first["discrete_cql"]) == ("all", "not run")
+    write_run(tmp_path, c, numerics=PLAYED_ON)  # on 100,000
+    _, published = rows(tables(load_runs(tmp_path), suite, "R"))
+    assert (published["transitions"], published["discrete_cql"]) == ("100,000", "21")
 
 
 def test_the_suites_agent_has_not_made_other_data() -> None:
