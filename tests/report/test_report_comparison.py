@@ -12,6 +12,7 @@ from offrl.report.comparison import Comparison, block, comparisons
 from offrl.report.groups import summarise
 from offrl.report.load import load_runs
 from offrl.report.look import by_method
+from offrl.report.methods import methods
 from offrl.report.profiles import profiles
 from offrl.report.section import section
 from offrl.report.suite import Suite, report_options
@@ -260,6 +261,12 @@ def test_a_setting_has_one_name_of_its_own_on_every_task(
     for level, (name, pattern) in enumerate(zip(by_level, expected, strict=True)):
         assert re.fullmatch(f"td3_bc, {pattern}", name)
         assert found.scores[name].last == pytest.approx(10.0 * level)
+
+
+def test_one_setting_evaluated_in_two_ways_takes_two_names(tmp_path: Path) -> None:
+    for episodes in (2, 3):  # as a file of conf says: the command line has no word of it
+        write_run(tmp_path, FakeCell(config(eval_episodes=episodes)))
+    assert len(set(methods(summarise(load_runs(tmp_path), None, 2)).values())) == 2
 
 
 def test_returns_are_never_averaged_over_tasks(tmp_path: Path) -> None:
