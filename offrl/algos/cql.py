@@ -10,12 +10,15 @@ threshold 10).
 
 Deviations from that code: every loss looks at the parameters as they are before the step (as
 Cal-QL's code does), layers begin as torch's do, target critics as copies of the critics, the log
-deviation is clamped at -20, SAC's bound, not at -5, and cloning does not clamp the mean to
-[-9, 9].  From Cal-QL's: three hidden layers, as CQL's code has, not two; the data's actions are not
-clipped to 0.99999; a target takes one action of the policy, not the best of ten; a multiplier
-starts at 1 and holds the weighted gap at the threshold, not the gap; the log deviation has no
-learned scale and offset, with which the authors' policy starts narrower.  As there, returns-to-go
-end at time-outs without a bootstrap: a bound that is too high where rewards are negative.
+deviation is clamped at -20, SAC's bound, not at -5, log-densities are exact (theirs adds 1e-6 to
+1 - tanh^2), and cloning does not clamp the mean to [-9, 9].  From Cal-QL's: layers do not begin
+orthogonal, three hidden layers, as CQL's code has, not two; the data's actions are not clipped to
+0.99999; a target takes one action of the policy, not the best of ten; a multiplier starts at 1 and
+holds the weighted gap at the threshold, not the gap; the log deviation has no learned scale and
+offset, with which the authors' policy starts narrower; an unfinished last episode is kept.
+Returns-to-go end at time-outs without a bootstrap, as theirs do for sparse rewards (for dense ones
+theirs go on with the last reward for ever): before a time-out the bound is too low where rewards
+are positive, and too high where they are negative.
 """
 
 import math

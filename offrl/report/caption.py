@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 from typing import Any
 
+from offrl.report.grid import means
 from offrl.report.groups import Group
 from offrl.report.published import CAVEATS, NOTES, in_column
 from offrl.report.suite import TRAIN, ReportOptions, Suite
@@ -33,6 +34,9 @@ def _protocol(groups: Sequence[Group], options: ReportOptions) -> str:
     counts = [len(g.about.seeds) for g in groups]
     seeds = f"{_range(counts)} seed" + ("s" if max(counts) > 1 else "")
     single = ", (n=1) without one" if any(g.last and g.last.n == 1 for g in groups) else ""
+    if options.layout == "grid" and means(groups):
+        single += "; `mean`: over the rows, for algorithms that have them all; its (n=...) is "
+        single += "the fewest seeds of a row, where seeds are missing"
     floor = f" Runs of less than {options.floor:,} steps do not count." if options.floor else ""
     steps = _range(g.about.n_updates for g in groups)
     every = _range(g.about.eval_every for g in groups)

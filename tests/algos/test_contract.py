@@ -156,6 +156,17 @@ def test_stats_are_scalars_whose_equality_sees_every_field(algo: AnyAlgorithm) -
     assert list(scalars(stats)) == list(scalars(tree_map(torch.zeros_like, stats)))
 
 
+def test_noise_follows_its_law_and_no_number_is_drawn_twice(algo: AnyAlgorithm) -> None:
+    """Standard normal, but for CQL's actions that are uniform in the box."""
+    noise = algo.noise(50, generator(0))
+    for name, x, _ in named_leaves(noise, noise):
+        mean, std = (0.5, 12**-0.5) if name.endswith("random") else (0.0, 1.0)
+        assert float(x.mean()) == pytest.approx(mean, abs=0.05 * std), name
+        assert float(x.std()) == pytest.approx(std, rel=0.05), name
+    drawn = torch.cat([torch.empty(0), *(x.flatten() for x in tree_leaves(noise))])
+    assert len(drawn.unique()) >= 0.95 * len(drawn)  # chance alone repeats some
+
+
 def test_noise_is_a_function_of_its_address(algo: AnyAlgorithm) -> None:
     drawn = algo.noise(4, generator(7, "noise", 1))
     assert same_bits(drawn, algo.noise(4, generator(7, "noise", 1)))

@@ -16,6 +16,12 @@ from offrl.rng import generator
 from offrl.types import AnyAlgorithm, Transition
 
 GAMMA = 0.99  # of problem.batch
+# all different, so that none can stand for another
+RATES: dict[str, dict[str, float]] = {
+    "bc": {},
+    "td3_bc": {"actor_lr": 5e-4, "critic_lr": 1e-3},
+    "sac": {"actor_lr": 5e-4, "critic_lr": 1e-3, "alpha_lr": 2e-3},
+}
 Step = Callable[[Transition, Any], dict[str, float]]
 Parameters = Callable[[], dict[str, Tensor]]
 
@@ -104,5 +110,5 @@ def assert_equal_to_a_plain_loop(
 def test_losses_and_parameters_equal_those_of_a_plain_loop(
     plain_loop: Callable[[Any, Any], tuple[Step, Parameters]], tolerance: float
 ) -> None:
-    algo = algorithm(plain_loop.__name__, hidden=[32, 24])
+    algo = algorithm(plain_loop.__name__, hidden=[32, 24], **RATES[plain_loop.__name__])
     assert_equal_to_a_plain_loop(algo, plain_loop, tolerance)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from pipe_tables import rows
-from synthetic_runs import FakeCell, config, write_run
+from synthetic_runs import REFERENCES, FakeCell, config, write_run
 
 from offrl.errors import UserError
 from offrl.report.load import load_runs, no_runs
@@ -89,6 +89,47 @@ def test_a_grid_that_ran_in_part(tmp_path: Path) -> None:
     assert list(first).index("data best") == list(first).index("data mean") + 1
     # td3_bc ended: only bcq is missing
     assert "algo=bcq env=hopper dataset=d4rl/medium" in first["what is missing"]
+
+
+def test_a_grid_s_mean_is_of_algorithms_that_have_every_row(tmp_path: Path) -> None:
+    cells = [
+        cell(a, s, quality=q)
+        for a in ("bc", "bcq", "td3_bc")
+        for q in ("medium", "expert")
+        for s in range(2)
+    ]
+    low, high = REFERENCES["d4rl"]["ref_min"], REFERENCES["d4rl"]["ref_max"]
+
+    def text(*lost: int, became: str = "not run") -> str:
+        """Cell i has a score of 10 i in all evaluations."""
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        for i, c in enumerate(cells):
+            status = became if i in lost else "complete"
+            if status != "not run":
+                value = low + (high - low) * i / 10
+                write_run(root, c, status, value=lambda *_, v=value: v)
+        return tables(load_runs(root), Suite("x", cells, GRID), "R")
+
+    medium, expert, mean = rows(text())
+    assert (medium["bc"], expert["bc"]) == ("5.0 ± 63.5 (a 53.51)", "25.0 ± 63.5")
+    assert list(mean.values()) == ["mean", "25.8", "–", "15.0", "55.0", "95.0", "–"]
+    assert "`mean`: over the rows" in text()
+
+    assert rows(text(0))[-1]["bc"] == "17.5 (n=1)"  # of 10 and 25
+    assert rows(text(0, 1))[-1]["bc"] == "–"
+    assert rows(text(0, became="diverged"))[-1]["bc"] == "–"
+    without_a_row = text(0, 1, 4, 5, 8, 9)
+    assert len(rows(without_a_row)) == 2
+    assert "`mean`" not in without_a_row
+
+
+def test_means_of_unlike_budgets_are_none(tmp_path: Path) -> None:
+    cells = [cell("bc", 0, quality="medium"), cell("bc", 0, quality="expert", n_updates=2_000_000)]
+    write(tmp_path, cells)
+    suite = Suite("x", cells, report_options(layout="grid"))
+    assert [r["dataset (score, d4rl)"] for r in rows(tables(load_runs(tmp_path), suite, "R"))] == [
+        *("hopper-d4rl/medium", "hopper-d4rl/expert")
+    ]
 
 
 def test_a_grid_s_cell_below_the_floor_is_not_run(tmp_path: Path) -> None:
