@@ -7,16 +7,22 @@ from harness import cell
 
 # beside the algorithm's own: what its config sets of a run
 RUN = ("batch_size", "gamma", "n_step", "norm_obs", "norm_reward")
-USUAL = {"batch_size": 256, "gamma": 0.99, "n_step": 1, "norm_obs": False, "norm_reward": False}
+USUAL: dict[str, Any] = {
+    "batch_size": 256,
+    "gamma": 0.99,
+    "n_step": 1,
+    "norm_obs": False,
+    "norm_reward": False,
+}
 
-ADAM_3E4 = {"actor_lr": 3e-4, "critic_lr": 3e-4}
-SMOOTHED = {"tau": 0.005, "policy_noise": 0.2, "noise_clip": 0.5, "period": 2}
-BCQ = {  # github.com/sfujim/BCQ, continuous_BCQ
+ADAM_3E4: dict[str, Any] = {"actor_lr": 3e-4, "critic_lr": 3e-4}
+SMOOTHED: dict[str, Any] = {"tau": 0.005, "policy_noise": 0.2, "noise_clip": 0.5, "period": 2}
+BCQ: dict[str, Any] = {  # github.com/sfujim/BCQ, continuous_BCQ
     **{"phi": 0.05, "lmbda": 0.75, "n_candidates": 10, "n_eval_candidates": 100},
     **{"latent_per_action": 2, "latent_clip": 0.5, "kl_weight": 0.5, "tau": 0.005},
     **{"vae_lr": 1e-3, "actor_lr": 1e-3, "critic_lr": 1e-3},
 }
-CQL = {  # github.com/aviralkumar2907/CQL, d4rl
+CQL: dict[str, Any] = {  # github.com/aviralkumar2907/CQL, d4rl
     **{"lagrange_threshold": None, "min_q_weight": 5.0, "n_actions": 10, "backup_entropy": False},
     **{"calibrated": False, "bc_steps": 40_000, "max_grad_norm": None, "tau": 0.005},
     **{"actor_lr": 1e-4, "critic_lr": 3e-4, "hidden": [256, 256, 256]},
