@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from harness import cell
 
+from offrl.cell import NEUTRAL
+
 # beside the algorithm's own: what its config sets of a run
-RUN = ("batch_size", "gamma", "n_step", "norm_obs", "norm_reward")
 USUAL: dict[str, Any] = {
     "batch_size": 256,
     "gamma": 0.99,
@@ -54,5 +55,5 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_a_run_gets_the_published_settings(name: str) -> None:
     config = cell(f"algo={name}", "env=hopper", "dataset=d4rl/medium", "n_updates=1000000").config
     algo = {k: v for k, v in config["algo"].items() if k not in ("_target_", "name")}
-    run = {k: config.get(k, USUAL[k]) for k in RUN}
+    run = {k: (NEUTRAL | config)[k] for k in USUAL}
     assert algo | run == USUAL | SETTINGS[name]

@@ -34,17 +34,20 @@ def _protocol(groups: Sequence[Group], options: ReportOptions) -> str:
     counts = [len(g.about.seeds) for g in groups]
     seeds = f"{_range(counts)} seed" + ("s" if max(counts) > 1 else "")
     single = ", (n=1) without one" if any(g.last and g.last.n == 1 for g in groups) else ""
-    if options.layout == "grid" and means(groups):
-        single += "; `mean`: over the rows, for algorithms that have them all; its (n=...) is "
-        single += "the fewest seeds of a row, where seeds are missing"
+    mean = (
+        "; `mean`: over the rows, for algorithms that have them all; its (n=...) is "
+        "the fewest seeds of a row, where seeds are missing"
+        if options.layout == "grid" and means(groups)
+        else ""
+    )
     floor = f" Runs of less than {options.floor:,} steps do not count." if options.floor else ""
     steps = _range(g.about.n_updates for g in groups)
     every = _range(g.about.eval_every for g in groups)
     episodes = _range(g.about.eval_episodes for g in groups)
     return (
         f"Protocol: score of the last evaluation{_other_columns(options)}. Mean over seeds ± "
-        f"half-width of the 95% Student-t interval over seeds{single}. Budget: {seeds}, {steps} "
-        f"gradient steps, an evaluation every {every} steps on {episodes} episodes.{floor}"
+        f"half-width of the 95% Student-t interval over seeds{single}{mean}. Budget: {seeds}, "
+        f"{steps} gradient steps, an evaluation every {every} steps on {episodes} episodes.{floor}"
     )
 
 
