@@ -64,6 +64,12 @@ def array_jobs(out: Path) -> list[str]:
     return [p.name for p in (out / ".hydra" / ".submitit").glob("*") if p.name.isdigit()]
 
 
+def reason(job: str) -> str:
+    """Why SLURM keeps the job waiting; BeginTime: two minutes that it keeps what was requeued."""
+    squeue = ["squeue", "--noheader", "--format=%r", f"--jobs={job}"]
+    return subprocess.run(squeue, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 def same_as_uninterrupted(cells: list[Cell], out: Path) -> None:
     for c in cells:
         assert litter(run_dir_of(c)) == []
@@ -115,6 +121,8 @@ def test_what_is_preempted_is_requeued_and_goes_on(
     wait_for(lambda: status(c) == "running", launcher, 120)
     (job,) = array_jobs(tmp_path / "o")
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    wait_for(lambda: "BeginTime" in reason(job), launcher, 120)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
     _, err = launcher.communicate(timeout=400)
     assert launcher.returncode == 0, err
     assert "1 of 1 cells complete" in err
