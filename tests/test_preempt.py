@@ -84,6 +84,7 @@ def test_an_interrupted_configuration_is_not_yet_tried(
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.full
 def test_the_rest_of_a_sweep_is_left_alone(
     train: Train, hopper: Path, signalled: list[int]
 ) -> None:

@@ -138,6 +138,7 @@ for step in range(1, 100_000):
 """
 
 
+@pytest.mark.full
 def test_a_killed_writer_leaves_whole_files(tmp_path: Path) -> None:
     for _ in range(4):
         writer = subprocess.Popen(

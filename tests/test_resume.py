@@ -70,6 +70,7 @@ def test_the_real_command_killed(hopper: Path, tmp_path: Path, uneven: dict[str,
     assert content["resumed"][0]["step"] in range(700, 1300)
 
 
+@pytest.mark.full
 def test_killed_at_every_write(hopper: Path, tmp_path: Path, uneven: dict[str, bytes]) -> None:
     """Each start goes on from where the one before was killed."""
     c = cell(*UNEVEN, f"dataset.path={hopper}", f"out={tmp_path}")

@@ -94,6 +94,7 @@ def test_what_no_cell_could_do_is_said_once(
     assert not Path("runs").exists()
 
 
+@pytest.mark.full
 def test_killed_workers(hopper: Path, tmp_path: Path, conf: str) -> None:
     """Joblib's workers take each other down; all cells complete but the one that always dies."""
     args = (conf, *TINY[1:], "dataset=file", f"dataset.path={hopper}", f"out={tmp_path / 'o'}")
@@ -133,6 +134,7 @@ def test_two_launchers_share_a_suite(hopper: Path, tmp_path: Path, conf: str) ->
         assert "4 of 4 cells complete" in err
 
 
+@pytest.mark.full
 def test_what_another_launcher_leaves_is_taken_over(hopper: Path, tmp_path: Path) -> None:
     """The other one, a single run here, is killed while this launcher waits for it."""
     args = (*TINY[:1], "n_updates=4000", "eval_every=4000", "eval_episodes=1", "batch_size=8")

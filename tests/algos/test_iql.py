@@ -181,6 +181,7 @@ BROKEN: dict[str, dict[str, float]] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_a_broken_iql_fails_the_same_assertion(broken: dict[str, float]) -> None:
     policy = train(iql(**broken), data(), N_UPDATES)

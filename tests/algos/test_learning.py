@@ -106,6 +106,7 @@ BROKEN: dict[str, Break] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_a_broken_td3_bc_fails_the_same_assertion(broken: Break) -> None:
     policy = train(broken(td3_bc()), data())
@@ -165,6 +166,7 @@ BROKEN_SAC: dict[str, Break] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("broken", BROKEN_SAC.values(), ids=BROKEN_SAC)
 def test_a_broken_sac_fails_the_same_assertion(broken: Break) -> None:
     policy = train_online(broken(sac()))

@@ -209,6 +209,7 @@ BROKEN: dict[str, dict[str, float]] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_a_broken_rebrac_fails_the_same_assertion(broken: dict[str, float]) -> None:
     policy = train(rebrac(**broken), episodes(lqr.behaviour, 250), N_UPDATES)
