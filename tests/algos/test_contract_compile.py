@@ -54,6 +54,7 @@ def agrees_with_eager(algo: AnyAlgorithm, make: Any = Engine, **how: Any) -> Non
     assert not counters["graph_break"]
 
 
+@pytest.mark.full
 def test_the_update_is_one_graph_traced_once(algo: AnyAlgorithm) -> None:
     agrees_with_eager(algo, backend="aot_eager")
 

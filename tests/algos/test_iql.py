@@ -189,6 +189,7 @@ def test_a_broken_iql_fails_the_same_assertion(broken: dict[str, float]) -> None
         assert_near_the_optimum(policy)
 
 
+@pytest.mark.full
 def test_iql_that_does_not_look_ahead_fails_the_same_assertion() -> None:
     myopic = data()._replace(discount=torch.zeros_like(data().discount))
     policy = train(iql(), myopic, N_UPDATES)

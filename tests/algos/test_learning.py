@@ -114,6 +114,7 @@ def test_a_broken_td3_bc_fails_the_same_assertion(broken: Break) -> None:
         assert_near_the_optimum(policy)
 
 
+@pytest.mark.full
 def test_td3_bc_that_does_not_look_ahead_fails_the_same_assertion() -> None:
     policy = train(td3_bc(), data()._replace(discount=torch.zeros_like(data().discount)))
     with pytest.raises(AssertionError):

@@ -217,6 +217,7 @@ def test_a_broken_rebrac_fails_the_same_assertion(broken: dict[str, float]) -> N
         assert_near_the_optimum(policy)
 
 
+@pytest.mark.full
 def test_rebrac_that_does_not_look_ahead_fails_the_same_assertion() -> None:
     made = episodes(lqr.behaviour, 250)
     myopic = made._replace(discount=torch.zeros_like(made.discount))
